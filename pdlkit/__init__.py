@@ -1,0 +1,1 @@
+"""Parallel deep learning that you can run, see and check."""

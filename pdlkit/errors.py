@@ -1,0 +1,29 @@
+"""Errors that teach: what happened, why, and what to try."""
+
+
+def lesson(what: str, *, why: str, fix: str) -> str:
+    """Return an error message of three short lines.
+
+    `why` and `fix` are required, so no error can be raised without them.
+    """
+    return f"{what}\n  why: {why}\n  try: {fix}"
+
+
+class NotFinite(FloatingPointError):
+    """A loss became NaN or infinite; the last good state came through.
+
+    Attributes:
+        step: the step whose loss was the first that is not finite.
+        device: the first mesh position that reported it.
+        state: the last state whose parameters are all finite.
+        run: what `fit` had gathered by then, or None outside of `fit`.
+    """
+
+    def __init__(self, message: str, *, step: int, device: int, state):
+        super().__init__(message)
+        self.step, self.device, self.state, self.run = step, device, state, None
+
+
+def names(known) -> str:
+    """Return known names as a reader would list them: `data`, `model`."""
+    return ", ".join(f"`{name}`" for name in known) or "none"
