@@ -1,7 +1,11 @@
 """The few names that moved between JAX 0.7.2 and 0.12."""
 
 import jax
+import jaxlib
 from jax import lax
+from jax._src import mesh as mesh_lib
+from jax._src import xla_bridge
+from jaxlib import xla_client
 
 
 def vary(x, axes: tuple[str, ...]):
@@ -24,3 +28,37 @@ def varying_axes(x) -> frozenset[str]:
     if hasattr(kind, "manual_axis_type"):  # 0.10 and later
         return frozenset(kind.manual_axis_type.varying)
     return frozenset(kind.vma)
+
+
+def trace_now():
+    """Return a token of the transformation being traced: equal inside the same one."""
+    try:
+        from jax.extend.core import get_opaque_trace_state  # noqa: PLC0415
+    except ImportError:  # before 0.10
+        from jax.core import get_opaque_trace_state  # noqa: PLC0415
+    return get_opaque_trace_state()
+
+
+def awake() -> bool:
+    """Tell whether JAX has devices already; asking does not make them."""
+    return xla_bridge.backends_are_initialized()
+
+
+def make_cpu_client(devices: int):
+    """Return a CPU client of its own, with `devices` devices JAX does not list."""
+    return xla_client.make_cpu_client(asynchronous=True, num_devices=devices)
+
+
+def knows_collective_timeouts() -> bool:
+    """Tell whether XLA has flags for them: jaxlib 0.8.0 and later.
+
+    An unknown flag ends the process without an exception.
+    """
+    return tuple(int(part) for part in jaxlib.__version__.split(".")[:2]) >= (0, 8)
+
+
+def forget_meshes() -> None:
+    """Let go of every mesh that only JAX still holds; later versions do so alone."""
+    held = getattr(mesh_lib, "_mesh_object_dict", None)
+    if isinstance(held, dict):
+        held.clear()

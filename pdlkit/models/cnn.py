@@ -1,0 +1,96 @@
+"""Convolutional networks: convolutions, each followed by pooling, then dense layers."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from pdlkit.models.parts import classify, dense_params, from_parts
+from pdlkit.records import Model, Parts
+
+
+def cnn(
+    image=(8, 8, 1),
+    classes: int = 10,
+    *,
+    channels=(32, 64),
+    hidden=(),
+    padding="SAME",
+    reduce=jnp.max,
+) -> Model:
+    """Return 5x5 convolutions with 2x2 pooling, [batch, *image] -> [batch, classes].
+
+    Args:
+        image: rows, columns and channels of one example: (8, 8, 1) for the
+            digits in the box, (28, 28, 1) for MNIST.
+        classes: how many there are to tell apart.
+        channels: the width of each convolution.
+        hidden: the width of each dense layer before the last.
+        padding: "SAME" keeps the image's size, "VALID" loses four rows each time.
+        reduce: `jnp.max` or `jnp.mean`: max or average pooling.
+
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document
+    recognition", doi:10.1109/5.726791
+    """
+    features = _features(image, channels, padding)
+    widths = (features, *hidden, classes)
+
+    def init(key):
+        first, last = jax.random.split(key)
+        return {
+            "first": [
+                _conv_params(key, *pair) for key, pair in _each(first, (image[-1], *channels))
+            ],
+            "last": [dense_params(key, *pair) for key, pair in _each(last, widths)],
+        }
+
+    def convolve(params, batch, layers):
+        x = batch[0]
+        for conv in params:
+            x = jax.nn.relu(layers.conv(x, **conv, padding=padding))
+            x = layers.pool(x, 2, reduce=reduce)
+        return layers.flatten(x)
+
+    def finish(params, x, batch, layers):
+        return classify(_dense(params, x, layers), batch[1], layers)
+
+    conv = {"w": ("height", "width", "channels_in", "channels"), "b": ("channels",)}
+    dense = {"w": ("features", "mlp"), "b": ("mlp",)}
+    last = {"w": ("features", "outputs"), "b": ("outputs",)}
+    axes = {"first": [conv] * len(channels), "last": [dense] * len(hidden) + [last]}
+    return from_parts(Parts(convolve, None, finish), _dense, init=init, axes=axes)
+
+
+def lenet(classes: int = 10) -> Model:
+    """Return LeNet-5 for colour images, [batch, 32, 32, 3] -> [batch, classes].
+
+    Source: LeCun et al. 1998, doi:10.1109/5.726791, with ReLU and max-pooling
+    as it is taught today.
+    """
+    return cnn((32, 32, 3), classes, channels=(6, 16), hidden=(120, 84), padding="VALID")
+
+
+def _dense(params, x, layers):
+    del layers
+    for layer in params[:-1]:
+        x = jax.nn.relu(x @ layer["w"] + layer["b"])
+    return x @ params[-1]["w"] + params[-1]["b"]
+
+
+def _features(image, channels, padding) -> int:
+    rows, columns, _ = image
+    for _ in channels:
+        lost = 4 if padding == "VALID" else 0
+        rows, columns = (rows - lost) // 2, (columns - lost) // 2
+    return rows * columns * channels[-1]
+
+
+def _each(key, widths):
+    pairs = list(itertools.pairwise(widths))
+    return zip(jax.random.split(key, len(pairs)), pairs, strict=True)
+
+
+def _conv_params(key, inputs: int, outputs: int):
+    scale = (2 / (25 * inputs)) ** 0.5
+    weights = scale * jax.random.normal(key, (5, 5, inputs, outputs))
+    return {"w": weights, "b": jnp.zeros(outputs)}

@@ -1,0 +1,146 @@
+"""The layer operations: the only places where a model meets a mesh.
+
+A model calls these instead of writing them out; a strategy replaces some. The
+defaults need no neighbour, so a model runs on one device as it stands.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def block(apply, axes):
+    """Return `apply` (params, x -> anything), wrapped; `axes` names its params' axes."""
+    del axes
+    return apply
+
+
+def embed(tokens, table):
+    """[...] whole numbers, [vocabulary, embed] -> [..., embed]."""
+    return table[tokens]
+
+
+def up(x, w, b=0.0):
+    """[..., embed], [embed, mlp] -> [..., mlp]: into a block's hidden axis."""
+    return x @ w + b
+
+
+def down(x, w, b=0.0):
+    """[..., mlp], [mlp, embed] -> [..., embed]: out of a block's hidden axis."""
+    return x @ w + b
+
+
+def attention(q, k, v, *, causal=False):
+    """[batch, seq, heads, size] each -> the same: softmax(q k / sqrt(size)) v."""
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
+    if causal:
+        earlier = jnp.tri(q.shape[1], k.shape[1], dtype=bool)
+        scores = jnp.where(earlier, scores, -jnp.inf)
+    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v)
+
+
+def experts(x, gate, up, down):
+    """[..., embed] -> same: each token through its best expert, times its share.
+
+    gate [embed, expert], up [expert, embed, mlp], down [expert, mlp, embed].
+    """
+    share = jax.nn.softmax(x @ gate)  # [..., expert]
+    best = jax.nn.one_hot(jnp.argmax(share, -1), gate.shape[-1], dtype=x.dtype)
+    hidden = jax.nn.relu(jnp.einsum("...d,edf->...ef", x, up))
+    return jnp.einsum("...ef,efd,...e->...d", hidden, down, best * share)
+
+
+def norm(x, scale):
+    """[..., embed], [embed] -> [..., embed]: divided by its root mean square."""
+    return x * lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6) * scale
+
+
+def conv(x, w, b=0.0, *, padding="SAME"):
+    """[batch, rows, columns, in], [height, width, in, out] -> [batch, ..., out]."""
+    kinds = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=kinds) + b
+
+
+def pool(x, size=2, *, reduce=jnp.max):
+    """[batch, rows, columns, channels] -> rows and columns divided by `size`.
+
+    A reshape and a reduction: the backward pass of `lax.reduce_window` costs a
+    CNN's step on a CPU nearly three times as much.
+    """
+    rows, columns = x.shape[1] // size, x.shape[2] // size
+    x = x[:, : rows * size, : columns * size]
+    return reduce(x.reshape(len(x), rows, size, columns, size, -1), axis=(2, 4))
+
+
+def flatten(x):
+    """[batch, rows, columns, channels] -> [batch, rows * columns * channels]."""
+    return x.reshape(len(x), -1)
+
+
+def mean(total, weight):
+    """Return the mean over the whole batch of what is summed up here.
+
+    For all that is not a plain mean over examples: masked tokens, balance
+    terms, batch statistics.
+    """
+    return total / weight
+
+
+def cross_entropy(logits, labels):
+    """[..., classes], [...] whole numbers -> [...]: minus the log of the true class.
+
+    A label that is no class gives NaN, which training stops at, by name.
+    """
+    classes = jnp.arange(logits.shape[-1])
+    hit = labels[..., None] == classes  # a comparison, not a gather: it shards
+    loss = jax.nn.logsumexp(logits, -1) - jnp.where(hit, logits, 0).sum(-1)
+    return jnp.where((labels >= 0) & (labels < logits.shape[-1]), loss, jnp.nan)
+
+
+def positions(length):
+    """Return [length], where each of these tokens stands in the whole sequence."""
+    return jnp.arange(length)
+
+
+def note(name, value):
+    """Hand a figure out of the step, by name; heard by nobody on its own."""
+    del name, value
+
+
+class Layers(NamedTuple):
+    """How each kind of layer is carried out."""
+
+    block: Callable = block
+    embed: Callable = embed
+    up: Callable = up
+    down: Callable = down
+    attention: Callable = attention
+    experts: Callable = experts
+    norm: Callable = norm
+    conv: Callable = conv
+    pool: Callable = pool
+    flatten: Callable = flatten
+    mean: Callable = mean
+    cross_entropy: Callable = cross_entropy
+    positions: Callable = positions
+    note: Callable = note
+
+
+ALONE = Layers()  # one device, no neighbours
+
+
+def recording(layers: Layers) -> tuple[Layers, set[str]]:
+    """Return layers that do the same, and the set of names called so far."""
+    called = set()
+
+    def listen(name, operation):
+        def call(*arguments, **options):
+            called.add(name)
+            return operation(*arguments, **options)
+
+        return call
+
+    return Layers(**{n: listen(n, f) for n, f in layers._asdict().items()}), called

@@ -1,0 +1,89 @@
+"""The compiler's twin of a strategy: the same rules, under plain `jit`."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from pdlkit.strategies.data import DataParallel
+from pdlkit.strategies.layout import assemble, lay_out
+from pdlkit.strategies.listening import Ear
+from pdlkit.strategies.spmd import Spmd
+
+
+@dataclasses.dataclass(frozen=True)
+class Automatic:
+    """Place the arrays as the strategy would; let the compiler find what to send.
+
+    Moves:  what the compiler finds; for data parallelism the same all-reduce.
+    Keeps:  what the strategy keeps.
+    Source: Xu et al. 2021, "GSPMD", https://arxiv.org/abs/2105.04663
+    """
+
+    strategy: Spmd = DataParallel()
+
+    def rules(self):
+        """Where parameters live: array axis -> mesh axis."""
+        return self.strategy.rules()
+
+    def cuts(self):
+        """How the batch is cut: batch axis -> mesh axis."""
+        return self.strategy.cuts()
+
+    def moves(self, model, mesh):
+        """What the strategy it is the twin of must send."""
+        return self.strategy.moves(model, mesh)
+
+    def build(self, model, optimizer, mesh):
+        """Return the program on this mesh.
+
+        Raises:
+            ValueError: model, strategy and mesh do not fit; nothing was run.
+        """
+        axis = self.cuts().get("batch")
+        layout = lay_out(self, model, optimizer, mesh)
+
+        def gradients(params, batch):
+            # The loss is taken share by share only to show each device its own.
+            shares = _shares(batch, mesh, axis)
+
+            def objective(params):
+                def one(share):
+                    ear = Ear(("share",))
+                    loss = model.loss(params, share, ear.layers({}))
+                    return loss, jax.tree.map(lambda x: x[0], ear.metrics(loss))
+
+                losses, metrics = jax.vmap(one, axis_name="share")(shares)
+                return losses.mean(), metrics
+
+            grads, metrics = jax.grad(objective, has_aux=True)(params)
+            return grads, _on_devices(metrics, mesh, axis)
+
+        return assemble(layout, gradients, on=lambda mesh, opt: self.build(model, opt, mesh))
+
+
+def _shares(batch, mesh, axis):
+    """[batch, ...] -> [shares, batch / shares, ...], each share on its devices."""
+    ways = mesh.shape[axis] if axis else 1
+
+    def cut(array):
+        shares = array.reshape(ways, -1, *array.shape[1:])
+        return lax.with_sharding_constraint(shares, NamedSharding(mesh, P(axis)))
+
+    return jax.tree.map(cut, batch)
+
+
+def _on_devices(metrics, mesh, axis):
+    """[shares, ...] -> [mesh.size, ...]: each device shows the share it works on."""
+    grid = [mesh.shape[name] if name == axis else 1 for name in mesh.axis_names]
+
+    def spread(figure):
+        rest = figure.shape[1:]
+        figure = jnp.broadcast_to(figure.reshape(*grid, *rest), (*mesh.shape.values(), *rest))
+        figure = figure.reshape(mesh.size, *rest)
+        return lax.with_sharding_constraint(figure, NamedSharding(mesh, P(mesh.axis_names)))
+
+    return jax.tree.map(spread, metrics)

@@ -1,0 +1,88 @@
+"""How a batch is cut, and what it must look like."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from pdlkit.errors import lesson
+from pdlkit.models.parts import is_axes
+from pdlkit.records import Model
+
+
+def batch_specs(model: Model, cuts: dict[str, str]):
+    """Return how a batch is cut: one spec for all, or a tree like the batch."""
+    if model.batch_axes is None:
+        return P(cuts.get("batch"))
+    return jax.tree.map(
+        lambda axes: P(*(cuts.get(name) for name in axes)), model.batch_axes, is_leaf=is_axes
+    )
+
+
+def check_batch(batch, model: Model, cuts: dict[str, str], mesh: Mesh) -> None:
+    """Raise if a batch is not what the model was made for, or cannot be cut.
+
+    Asked where `step` is traced, so it costs a step nothing.
+    """
+    if model.example is not None:
+        _check_like(batch, model.example)
+    first = jax.tree.leaves(batch)[0]
+    for path, array in jax.tree_util.tree_leaves_with_path(batch):
+        if model.batch_axes is None and array.shape[:1] != first.shape[:1]:
+            raise ValueError(
+                lesson(
+                    f"batch{_at(path)} has shape {list(array.shape)}, the first array "
+                    f"{list(first.shape)}.",
+                    why="example i of a batch is row i of every array in it.",
+                    fix="arrays whose first dimensions are equal.",
+                )
+            )
+    specs = batch_specs(model, cuts)
+    if isinstance(specs, P):
+        specs = jax.tree.map(lambda _: specs, batch)
+    for array, spec in zip(jax.tree.leaves(batch), jax.tree.leaves(specs), strict=True):
+        for size, axis in zip(array.shape, spec, strict=False):
+            if axis is not None and size % mesh.shape[axis]:
+                raise ValueError(_indivisible(size, axis, mesh.shape[axis], cuts))
+
+
+def _check_like(batch, example) -> None:
+    here, expected = (jax.tree_util.tree_flatten_with_path(tree) for tree in (batch, example))
+    if here[1] != expected[1]:
+        raise ValueError(
+            lesson(
+                f"the batch is {here[1]}, but this workload's batches are {expected[1]}.",
+                why="the loss takes its batch apart by this structure.",
+                fix="a batch like work.batch(0).",
+            )
+        )
+    for (path, array), (_, like) in zip(here[0], expected[0], strict=True):
+        if array.shape[1:] != like.shape[1:] or _kind(array.dtype) != _kind(like.dtype):
+            raise ValueError(
+                lesson(
+                    f"batch{_at(path)} is {array.dtype.name} {list(array.shape)}, but this "
+                    f"workload's is {like.dtype.name} {list(like.shape)}.",
+                    why="only the number of examples, the first dimension, may differ.",
+                    fix="reshape or convert it to be like work.batch(0).",
+                )
+            )
+
+
+def _kind(dtype):
+    return next(k for k in (jnp.floating, jnp.integer, jnp.generic) if jnp.issubdtype(dtype, k))
+
+
+def _indivisible(size: int, axis: str, ways: int, cuts: dict[str, str]) -> str:
+    name = next(name for name, where in cuts.items() if where == axis)
+    below, above = size // ways * ways, (size // ways + 1) * ways
+    fitting = f"{below} or {above}" if below else str(above)
+    what = f"a batch of {size} examples" if name == "batch" else f"a `{name}` of {size}"
+    return lesson(
+        f"{what} does not divide among {axis}={ways}.",
+        why="each device takes a share of the same size.",
+        fix=f"a size of {fitting}, or another number of devices.",
+    )
+
+
+def _at(path) -> str:
+    return jax.tree_util.keystr(path)

@@ -1,0 +1,31 @@
+"""Whether a model calls the layer operations that a strategy replaces."""
+
+import jax
+
+from pdlkit.errors import lesson, names
+from pdlkit.models.layers import Layers, recording
+from pdlkit.records import Model
+
+
+def check_calls(who: str, model: Model, replaced: dict) -> None:
+    """Raise if the model never calls an operation that the strategy replaces.
+
+    The model is traced once on shapes alone; nothing runs. A model that does
+    not know its batch (`example` is None, outside a Workload) is not asked.
+    """
+    if not replaced or model.example is None:
+        return
+    layers, called = recording(Layers())
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    jax.eval_shape(lambda params, batch: model.loss(params, batch, layers), params, model.example)
+    for name in replaced:
+        if name not in called:
+            raise ValueError(
+                lesson(
+                    f"{who} replaces `layers.{name}`, but this model never calls it; "
+                    f"it calls {names(sorted(called))}.",
+                    why="the strategy would leave the model as it was, and wrong.",
+                    fix=f"call layers.{name} in the loss where the model does that by hand, "
+                    "or choose another strategy.",
+                )
+            )

@@ -1,0 +1,61 @@
+"""What a loss says while it is traced: its weighted means and its notes."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pdlkit.compat import trace_now, varying_axes
+from pdlkit.errors import lesson
+from pdlkit.models.layers import Layers
+from pdlkit.records import Metrics
+
+
+class Ear:
+    """Hears one tracing of a loss; used once, thrown away with the trace.
+
+    Args:
+        cuts: the mesh (or `vmap`, or `pmap`) axes that the batch is cut over.
+    """
+
+    def __init__(self, cuts: tuple[str, ...]):
+        self._cuts, self._trace = cuts, trace_now()
+        self._notes, self._mean = {}, None
+
+    def layers(self, replaced: dict) -> Layers:
+        """Return the layer operations that this ear listens to."""
+        return Layers(**{"mean": self._hear_mean, "note": self._hear_note, **replaced})
+
+    def metrics(self, loss) -> Metrics:
+        """Return what this device says of the step, each figure `[1, ...]`.
+
+        A loss that went through `layers.mean` is the same on every device. Its
+        own part is then put in place of the last such mean.
+        """
+        weight = None
+        if self._mean is not None and not varying_axes(loss):
+            own, whole, weight = self._mean
+            loss = own if loss is whole else loss + own - whole
+        return jax.tree.map(lambda x: jnp.asarray(x)[None], Metrics(loss, self._notes, weight))
+
+    def _hear_mean(self, total, weight):
+        if not self._cuts:
+            return total / weight
+        # Two sums, for 0.7.2 cannot differentiate one of a pair by itself.
+        whole = lax.psum(total, self._cuts) / lax.psum(weight, self._cuts)
+        if jnp.ndim(whole) == 0 and self._trace == trace_now():
+            held = jnp.asarray(weight, whole.dtype)
+            # A share without a single example says what the whole batch says.
+            own = jnp.where(held > 0, total / jnp.where(held > 0, held, 1), whole)
+            self._mean = own, whole, held
+        return whole
+
+    def _hear_note(self, name, value):
+        if self._trace != trace_now():
+            raise ValueError(
+                lesson(
+                    f"`{name}` was noted inside a loop or another transformation of the loss.",
+                    why="its value does not leave the loop by itself.",
+                    fix="run equal blocks by `pdlkit.models.parts.repeat`, which hands notes out.",
+                )
+            )
+        self._notes[name] = value

@@ -1,0 +1,95 @@
+"""Where arrays live: from the names of their axes to places on a mesh."""
+
+import jax
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from pdlkit.errors import lesson, names
+from pdlkit.models.parts import is_axes
+from pdlkit.records import Model, State
+
+
+def param_specs(model: Model, rules: dict[str, str], mesh: Mesh):
+    """Return a tree like the params, each array replaced by its `PartitionSpec`.
+
+    Args:
+        model: names the axes of its arrays.
+        rules: array axis -> mesh axis.
+        mesh: has the axes that the rules name.
+
+    Raises:
+        ValueError: `model.axes` does not fit the params, or an axis does not
+            divide among the devices it is cut over.
+    """
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    if model.axes is None:  # arrays without names are kept whole
+        return jax.tree.map(lambda _: P(), shapes)
+    named = jax.tree_util.tree_leaves_with_path(model.axes, is_leaf=is_axes)
+    axes = {jax.tree_util.keystr(path): names for path, names in named}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, shape: _spec(jax.tree_util.keystr(path), shape.shape, axes, rules, mesh),
+        shapes,
+    )
+
+
+def _spec(path, shape, axes, rules, mesh):
+    if path not in axes or len(axes[path]) != len(shape):
+        raise ValueError(
+            lesson(
+                f"params{path} has shape {list(shape)}, but axes{path} is {axes.get(path)}.",
+                why="a strategy finds each dimension of an array by its axis name.",
+                fix="give model.axes the shape of the params: one name, or None, a dimension.",
+            )
+        )
+    spec = P(*(rules.get(name) for name in axes[path]))
+    check_divides(f"params{path}", shape, spec, mesh)
+    return spec
+
+
+def check_axes(who: str, used, mesh: Mesh) -> None:
+    """Raise if a strategy names a mesh axis that is not there."""
+    for axis in used:
+        if axis not in mesh.shape:
+            raise ValueError(
+                lesson(
+                    f"{who} works along mesh axis `{axis}`, but this mesh has {names(mesh.shape)}.",
+                    why="a strategy finds its devices by the name of their axis.",
+                    fix=f"pdl.mesh({axis}={mesh.size}), or tell the strategy axis=...",
+                )
+            )
+
+
+def check_divides(what: str, shape, spec, mesh: Mesh) -> None:
+    """Raise if a cut dimension does not divide among its devices."""
+    for size, axis in zip(shape, spec, strict=False):
+        if axis is not None and size % mesh.shape[axis]:
+            ways = mesh.shape[axis]
+            fitting = [n for n in range(1, ways + 1) if size % n == 0]
+            raise ValueError(
+                lesson(
+                    f"{what} has a dimension of {size}, which does not divide among {axis}={ways}.",
+                    why="each device of an axis holds a share of the same size.",
+                    fix=f"{axis}={fitting[-1]}, or a size of {size // ways * ways or ways} "
+                    f"or {(size // ways + 1) * ways}.",
+                )
+            )
+
+
+def state_shardings(model: Model, optimizer, specs, mesh: Mesh) -> State:
+    """Return where a whole state lives: optimizer arrays lie beside their params."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    memory = jax.eval_shape(optimizer.init, params)
+    # Some optimizers keep arrays of other shapes (Adafactor): those stay whole.
+    beside = optax.tree_map_params(
+        optimizer,
+        lambda kept, param, spec: spec if kept.shape == param.shape else P(),
+        memory,
+        params,
+        specs,
+        transform_non_params=lambda _: P(),
+    )
+    place = lambda tree: jax.tree.map(  # noqa: E731
+        lambda spec: NamedSharding(mesh, spec), tree, is_leaf=lambda node: isinstance(node, P)
+    )
+    return State(place(P()), place(specs), place(beside))

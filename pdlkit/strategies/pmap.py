@@ -1,0 +1,105 @@
+"""Data parallelism as old code spells it: `jax.pmap`."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from pdlkit.devices import check_mesh
+from pdlkit.errors import lesson
+from pdlkit.records import Program
+from pdlkit.strategies.batch import check_batch
+from pdlkit.strategies.listening import Ear
+from pdlkit.strategies.meeting import gradient_moves
+from pdlkit.strategies.placement import check_axes
+from pdlkit.strategies.strategy import first_state, update
+
+
+@dataclasses.dataclass(frozen=True)
+class PmapDataParallel:
+    """Cut the batch; average the gradients; every device keeps its own copy.
+
+    For reading old code: `pmap` runs one function on each device, and every
+    array has a leading axis, one row a device. New code uses `DataParallel`.
+
+    Moves:  one all-reduce of the gradients a step.
+    Keeps:  all parameters and optimizer state on every device.
+    Source: JAX documentation, https://docs.jax.dev/en/latest/migrate_pmap.html
+    """
+
+    axis: str = "data"
+
+    def moves(self, model, mesh):
+        """What one step must send, as data: the line `Moves` of the docstring."""
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        return gradient_moves(shapes, jax.tree.map(lambda _: P(), shapes), (self.axis,), mesh)
+
+    def build(self, model, optimizer, mesh) -> Program:
+        """Return the program; the mesh has one axis only, for `pmap` knows one.
+
+        Raises:
+            ValueError: another axis of the mesh is larger than 1.
+        """
+        check_mesh(mesh)
+        check_axes(type(self).__name__, [self.axis], mesh)
+        ways = mesh.shape[self.axis]
+        if ways != mesh.size:
+            raise ValueError(
+                lesson(
+                    f"PmapDataParallel works along `{self.axis}` alone, but this mesh is "
+                    f"{dict(mesh.shape)}.",
+                    why="pmap has one axis; a mesh of two is what shard_map came for.",
+                    fix=f"pdl.mesh({self.axis}={mesh.size}), or DataParallel.",
+                )
+            )
+
+        def on_each_device(state, batch):
+            def objective(params):
+                ear = Ear((self.axis,))
+                loss = model.loss(params, batch, ear.layers({}))
+                return loss, ear.metrics(loss)
+
+            grads, metrics = jax.grad(objective, has_aux=True)(state.params)
+            grads = lax.pmean(grads, self.axis)
+            return update(optimizer, state, grads), jax.tree.map(lambda x: x[0], metrics)
+
+        def init(params):
+            state = first_state(optimizer, params)
+            return jax.tree.map(lambda x: jnp.broadcast_to(x, (ways, *x.shape)), state)
+
+        rows = NamedSharding(mesh, P(self.axis))
+        run = jax.pmap(on_each_device, axis_name=self.axis, devices=list(mesh.devices.flat))
+        return Program(
+            init=jax.jit(init, out_shardings=rows),
+            step=_Step(run, model, mesh, self.axis),
+            gather=lambda state: jax.tree.map(lambda x: x[0], jax.device_get(state.params)),
+            on=lambda mesh, optimizer=optimizer: self.build(model, optimizer, mesh),
+            mesh=mesh,
+        )
+
+
+class _Step:
+    """A step that takes whole batches and hands each device its row."""
+
+    def __init__(self, run, model, mesh, axis):
+        self._run, self._model, self._mesh, self._axis = run, model, mesh, axis
+        self._checked = set()
+
+    def __call__(self, state, batch):
+        return self._run(state, self._rows(batch))
+
+    def lower(self, state, batch):
+        """Return the step lowered for these shapes, as a jitted one's `lower` does."""
+        rows = jax.eval_shape(self._rows, batch)
+        return self._run.lower(state, rows)
+
+    def _rows(self, batch):
+        shapes = tuple(x.shape for x in jax.tree.leaves(batch))
+        if shapes not in self._checked:  # nothing here is traced: ask once a shape
+            check_batch(batch, self._model, {"batch": self._axis}, self._mesh)
+            self._checked.add(shapes)
+        ways = self._mesh.size
+        return jax.tree.map(lambda x: x.reshape(ways, -1, *x.shape[1:]), batch)

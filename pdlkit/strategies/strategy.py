@@ -1,0 +1,29 @@
+"""What a strategy is, and the update that every one of them ends in."""
+
+from typing import Protocol
+
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from pdlkit.records import Model, Program, State
+
+
+class Strategy(Protocol):
+    """A way to train one model on many devices."""
+
+    def build(self, model: Model, optimizer, mesh: Mesh) -> Program:
+        """Return a program whose steps leave the weights that one device would."""
+        ...
+
+
+def first_state(optimizer, params) -> State:
+    """Return the state before any update."""
+    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def update(optimizer, state: State, grads) -> State:
+    """Return the state after one optimizer step."""
+    change, memory = optimizer.update(grads, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, change)
+    return state._replace(step=state.step + 1, params=params, optimizer=memory)
