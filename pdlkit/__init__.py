@@ -1,1 +1,63 @@
-"""Parallel deep learning that you can run, see and check."""
+"""Parallel deep learning that you can run, see and check.
+
+    import pdlkit as pdl
+
+Every public name is listed here, in the order in which a reader meets it, with
+the module it lives in; a module is imported when one of its names is first used.
+"""
+
+import importlib
+
+_HOME = {
+    "simulate_devices": "devices",
+    "mesh": "devices",
+    "workloads": "workloads",
+    "Workload": "workloads",
+    "batches": "data",
+    "models": "models",
+    "Model": "records",
+    "Parts": "records",
+    "Layers": "models",
+    "OneDevice": "strategies",
+    "DataParallel": "strategies",
+    "PmapDataParallel": "strategies",
+    "Automatic": "strategies",
+    "Spmd": "strategies",
+    "Strategy": "strategies",
+    "Program": "records",
+    "State": "records",
+    "Metrics": "records",
+    "train": "training",
+    "fit": "training",
+    "Run": "training",
+    "Record": "records",
+    "Stop": "training",
+    "Pause": "training",
+    "Set": "training",
+    "NotFinite": "errors",
+    "save": "training",
+    "load": "training",
+    "inspect": "measure",
+    "Report": "records",
+    "Collective": "records",
+    "show": "show",
+    "Picture": "pictures",
+    "check": "learn",
+}
+
+_WHOLE = ("workloads", "models")  # modules, handed out as they are
+
+__all__ = list(_HOME)  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'pdlkit' has no attribute {name!r}")
+    module = importlib.import_module(f"pdlkit.{_HOME[name]}")
+    value = module if name in _WHOLE else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(_HOME)

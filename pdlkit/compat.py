@@ -1,10 +1,10 @@
 """The few names that moved between JAX 0.7.2 and 0.12."""
 
 import jax
-import jaxlib
 from jax import lax
 from jax._src import mesh as mesh_lib
 from jax._src import xla_bridge
+from jaxlib import version as jaxlib_version
 from jaxlib import xla_client
 
 
@@ -54,7 +54,7 @@ def knows_collective_timeouts() -> bool:
 
     An unknown flag ends the process without an exception.
     """
-    return tuple(int(part) for part in jaxlib.__version__.split(".")[:2]) >= (0, 8)
+    return tuple(int(part) for part in jaxlib_version.__version__.split(".")[:2]) >= (0, 8)
 
 
 def forget_meshes() -> None:

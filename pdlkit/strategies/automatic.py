@@ -23,7 +23,7 @@ class Automatic:
     Source: Xu et al. 2021, "GSPMD", https://arxiv.org/abs/2105.04663
     """
 
-    strategy: Spmd = DataParallel()
+    strategy: Spmd = dataclasses.field(default_factory=DataParallel)
 
     def rules(self):
         """Where parameters live: array axis -> mesh axis."""

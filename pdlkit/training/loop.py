@@ -1,0 +1,142 @@
+"""The loop: batches in, records out, and never further ahead than it can turn back."""
+
+import collections
+import time
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pdlkit.errors import NotFinite, lesson
+from pdlkit.records import Program, Record
+from pdlkit.training.batch_checks import check_values
+
+EVERY = 8  # steps between two waits; see `Loop`
+
+
+def train(program: Program, work, *, steps: int, state=None, seed: int = 0) -> Iterator[Record]:
+    """Yield a record after every step of training.
+
+    Args:
+        program: what a strategy built.
+        work: the workload, whose `batch(k, seed)` is step k's.
+        steps: how many more updates to make.
+        state: where to go on; by default fresh params, made from `seed`.
+        seed: of the first params and of the order of the examples.
+
+    Raises:
+        ValueError: the first batch holds labels or numbers that cannot be.
+        NotFinite: a loss became NaN or infinite; it carries the last good state.
+    """
+    yield from Loop(program, work, steps=steps, state=state, seed=seed)
+
+
+class Loop:
+    """One training, from a state, for a number of steps; iterate over it once.
+
+    It waits for the devices every 8 steps (and at each of the first 8). More
+    than about 32 steps in flight on simulated devices is how a kernel dies on
+    JAX before 0.12; and at each wait the losses are looked at and a good state
+    is put aside, for a step's own state is given away to the next.
+    """
+
+    def __init__(self, program: Program, work, *, steps: int, state=None, seed: int = 0):
+        self.program, self.work, self.seed = program, work, seed
+        if state is None:
+            state = program.init(work.model.init(jax.random.key(seed)))
+        self.first = int(np.ravel(state.step)[0])
+        self.last = self.first + steps
+        self._good = state  # never given to a step
+        self._state, _ = _copy(state)
+        self._step = _donating(program.step)
+        self._waiting: list[tuple[int, jax.Array]] = []
+
+    @property
+    def state(self):
+        """The newest state that can still be read."""
+        gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self._state))
+        return self._good if gone else self._state
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Turn the learning rate for the steps to come.
+
+        Raises:
+            ValueError: the optimizer has no learning rate in its state.
+        """
+        memory = self._state.optimizer
+        found = optax.tree_utils.tree_get_all_with_path(memory, "learning_rate")
+        if not found:
+            raise ValueError(
+                lesson(
+                    "this optimizer keeps no learning rate that could be set.",
+                    why="it is a constant of the compiled step.",
+                    fix="optax.inject_hyperparams(optax.sgd)(learning_rate=0.1).",
+                )
+            )
+        old = found[0][1]
+        new = jax.device_put(np.full(old.shape, learning_rate, old.dtype), old.sharding)
+        memory = optax.tree_utils.tree_set(memory, learning_rate=new)
+        self._state = self._state._replace(optimizer=memory)
+
+    def __iter__(self) -> Iterator[Record]:
+        first = self.work.batch(self.first, self.seed)
+        check_values(first, self.work.model, self.first)
+        batch = self.program.place(first)
+        clock = collections.deque([time.perf_counter()], maxlen=EVERY + 1)
+        for step in range(self.first, self.last):
+            self._state, metrics = self._step(self._state, batch)
+            self._waiting.append((step, metrics.device_loss))
+            if step + 1 < self.last:  # while the devices work
+                batch = self.program.place(self.work.batch(step + 1, self.seed))
+            self._wait(step)
+            if step == self.first + 1:
+                del clock[0]  # the first step compiled; it is no measure of the others
+            clock.append(time.perf_counter())
+            seconds = (clock[-1] - clock[0]) / (len(clock) - 1)
+            yield Record(step, metrics, seconds, self._state)
+
+    def _wait(self, step: int) -> None:
+        done = step - self.first + 1
+        if done > EVERY and done % EVERY and step + 1 < self.last:
+            return
+        losses = jax.device_get(self._waiting)
+        jax.block_until_ready(self._state)
+        self._waiting.clear()
+        for at, loss in losses:
+            if not np.isfinite(loss).all():
+                self._stop(at, loss)
+        if done % EVERY == 0:
+            copy, finite = _copy(self._state)
+            self._good = copy if finite else self._good
+
+    def _stop(self, step: int, loss) -> None:
+        # The batch is a pure function of its number, so its fault can still be found.
+        check_values(self.work.batch(step, self.seed), self.work.model, step)
+        device = int(np.flatnonzero(~np.isfinite(loss))[0])
+        kept = int(np.ravel(self._good.step)[0])
+        raise NotFinite(
+            lesson(
+                f"the loss of step {step} is {loss[device]} on device {device} of {len(loss)}.",
+                why="its batch is sound, so the weights have run away: too large an update, "
+                "or a logarithm or root of something not positive.",
+                fix=f"a smaller learning rate; the state after {kept} steps is kept in the "
+                "error: `except pdl.NotFinite as error: error.state`.",
+            ),
+            step=step,
+            device=device,
+            state=self._good,
+        )
+
+
+def _donating(step):
+    """Return the step that gives its state away, where it is one jitted program."""
+    return jax.jit(step, donate_argnums=0) if isinstance(step, jax.stages.Wrapped) else step
+
+
+@jax.jit
+def _copy(state):
+    params = [leaf for leaf in jax.tree.leaves(state.params) if jnp.issubdtype(leaf, jnp.inexact)]
+    finite = jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in params]))
+    return jax.tree.map(jnp.copy, state), finite

@@ -1,0 +1,104 @@
+"""A whole training in one call, and what is left of it."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+
+from pdlkit.errors import NotFinite
+from pdlkit.records import Metrics, Program, Record, Shown, State
+from pdlkit.training.loop import EVERY, Loop
+from pdlkit.training.signals import Pause, Set, Stop
+
+BREATH = 0.05  # seconds between two questions to a callback that said Pause
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run(Shown):
+    """Measured: a training that ended, or was stopped.
+
+    `ended` says how: "done", "stopped" (by a callback) or "interrupted".
+    """
+
+    name: str
+    history: tuple[Record, ...]  # numbers only
+    state: State
+    program: Program
+    ended: str = "done"
+
+    @functools.cached_property
+    def params(self):
+        """The weights, whole, on the host."""
+        return self.program.gather(self.state)
+
+    def __repr__(self) -> str:
+        return f"<run of {self.name}: {len(self.history)} steps, {self.ended}>"
+
+
+def fit(
+    program: Program,
+    work,
+    *,
+    steps: int,
+    state: State | None = None,
+    seed: int = 0,
+    watch: Callable | Sequence[Callable] = (),
+) -> Run:
+    """Train and return the run. Interrupting it (Ctrl-C, the stop button) ends it cleanly.
+
+    Args:
+        program: what a strategy built.
+        work: the workload.
+        steps: how many more updates to make.
+        state: where to go on, say `run.state`; by default a fresh one.
+        seed: of the first params and of the order of the examples.
+        watch: functions of a record, asked after every step; each may answer
+            `Stop()`, `Pause()` or `Set(learning_rate=...)`. One that reads a
+            loss makes every step wait for it.
+
+    Raises:
+        ValueError: the first batch cannot be learned from.
+        NotFinite: a loss became NaN or infinite; its `run` is what there was.
+    """
+    loop = Loop(program, work, steps=steps, state=state, seed=seed)
+    watchers = [watch] if callable(watch) else list(watch)
+    history: list[Record] = []
+    finish = lambda ended: Run(work.name, tuple(history), loop.state, program, ended)  # noqa: E731
+    try:
+        for record in loop:
+            history.append(dataclasses.replace(record, state=None))
+            if record.step % EVERY == 0:
+                _keep_numbers(history)
+            if any([_ask(watcher, record, loop) for watcher in watchers]):
+                _keep_numbers(history)
+                return finish("stopped")
+    except KeyboardInterrupt:
+        _keep_numbers(history)
+        return finish("interrupted")
+    except NotFinite as error:
+        _keep_numbers(history)
+        error.run = dataclasses.replace(finish("stopped"), state=error.state)
+        raise
+    _keep_numbers(history)
+    return finish("done")
+
+
+def _ask(watcher, record: Record, loop: Loop) -> bool:
+    """Put a record to a watcher; do what it answers; return whether to stop."""
+    while isinstance(answer := watcher(record), Pause):
+        time.sleep(BREATH)
+    if isinstance(answer, Set):
+        loop.set_learning_rate(answer.learning_rate)
+    return isinstance(answer, Stop)
+
+
+def _keep_numbers(history: list[Record]) -> None:
+    """Bring the figures of the latest records to the host, in one go."""
+    start = len(history)
+    while start and isinstance(history[start - 1].metrics.device_loss, jax.Array):
+        start -= 1
+    metrics = jax.device_get([record.metrics for record in history[start:]])
+    for place, figures in enumerate(metrics, start):
+        history[place] = dataclasses.replace(history[place], metrics=Metrics(*figures))

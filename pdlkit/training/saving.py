@@ -1,0 +1,129 @@
+"""A run in a file: one `.npz`, whole or not there at all, checked when it is read."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from pdlkit.errors import lesson
+from pdlkit.records import Metrics, Program, Record
+from pdlkit.training.run import Run
+
+
+def save(run: Run, path) -> Path:
+    """Write a run to `path` (.npz) and return it; an older file stays until the end.
+
+    The arrays are written whole, so a run of 8 devices can go on with 2.
+    """
+    path = Path(path).with_suffix(".npz")
+    arrays = {f"state{name}": leaf for name, leaf in _named(jax.device_get(run.state))}
+    arrays |= {f"history.{name}": figures for name, figures in _columns(run.history).items()}
+    about = json.dumps({"format": 1, "name": run.name, "ended": run.ended})
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            np.savez(file, about=np.array(about), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def load(path, program: Program, work) -> Run:
+    """Return the run in a file, its state placed as `program` wants it.
+
+    Args:
+        path: what `save` wrote.
+        program: built for the same model and optimizer; any mesh.
+        work: the workload, for the shapes of its params.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds another model or optimizer.
+    """
+    path = Path(path).with_suffix(".npz")
+    arrays = _read(path)
+    params = jax.eval_shape(work.model.init, jax.random.key(0))
+    wanted = jax.eval_shape(program.init, params)
+    leaves = [_fitting(path, name, like, arrays) for name, like in _named(wanted)]
+    state = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
+    about = json.loads(str(arrays["about"]))
+    return Run(about["name"], _records(arrays), state, program, about["ended"])
+
+
+def _named(tree):
+    return [
+        (jax.tree_util.keystr(path), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def _columns(history) -> dict:
+    columns = {
+        "step": [record.step for record in history],
+        "seconds": [record.seconds for record in history],
+        "device_loss": [record.device_loss for record in history],
+    }
+    if history and history[0].metrics.device_weight is not None:
+        columns["device_weight"] = [record.metrics.device_weight for record in history]
+    for name in history[0].notes if history else ():
+        columns[f"notes.{name}"] = [record.notes[name] for record in history]
+    return columns
+
+
+def _records(arrays) -> tuple[Record, ...]:
+    columns = {
+        name.removeprefix("history."): array
+        for name, array in arrays.items()
+        if name.startswith("history.")
+    }
+    notes = [name for name in columns if name.startswith("notes.")]
+    weights = columns.get("device_weight")
+    return tuple(
+        Record(
+            int(step),
+            Metrics(
+                columns["device_loss"][i],
+                {name.removeprefix("notes."): columns[name][i] for name in notes},
+                None if weights is None else weights[i],
+            ),
+            float(columns["seconds"][i]),
+        )
+        for i, step in enumerate(columns["step"])
+    )
+
+
+def _read(path: Path) -> dict:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(
+            lesson(
+                f"{path.name} is damaged: {error}.",
+                why="its checksum no longer fits what stands in it.",
+                fix="an earlier save.",
+            )
+        ) from error
+
+
+def _fitting(path: Path, name: str, like, arrays):
+    found = arrays.get(f"state{name}")
+    if found is None or found.shape != like.shape or found.dtype != like.dtype:
+        has = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"
+        raise ValueError(
+            lesson(
+                f"{path.name} holds {has} for {name}, but the program wants "
+                f"{like.dtype} {list(like.shape)}.",
+                why="a run goes on only with the model and optimizer it began with.",
+                fix="build the program as it was when the run was saved.",
+            )
+        )
+    return jax.device_put(found, like.sharding)

@@ -1,0 +1,222 @@
+"""The law: a program leaves the weights of one device, and sends what it says.
+
+One table of cases; a new strategy joins it, and with it every law here.
+"""
+
+import collections
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import plain
+import pytest
+from jax import lax
+
+import pdlkit as pdl
+from pdlkit.models.layers import ALONE
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor(pdl.Spmd):
+    """Cut each block's hidden axis: a stand-in that uses rules and layers."""
+
+    axis: str = "model"
+
+    def rules(self):
+        return {"mlp": self.axis}
+
+    def layers(self, mesh):
+        return {"down": lambda x, w, b: lax.psum(x @ w, self.axis) + b}
+
+
+BOTH = pdl.DataParallel() | Tensor()
+CASES = {  # name: strategy, mesh
+    "one": (pdl.OneDevice(), {"data": 1}),
+    "data 2": (pdl.DataParallel(), {"data": 2}),
+    "data 8": (pdl.DataParallel(), {"data": 8}),
+    "data 4, others idle": (pdl.DataParallel(), {"data": 4, "model": 2}),
+    "data on another axis": (pdl.DataParallel(axis="model"), {"data": 2, "model": 4}),
+    "pmap 8": (pdl.PmapDataParallel(), {"data": 8}),
+    "pmap 2": (pdl.PmapDataParallel(), {"data": 2}),
+    "automatic data 8": (pdl.Automatic(), {"data": 8}),
+    "automatic data 2, others idle": (pdl.Automatic(), {"data": 2, "model": 2}),
+    "tensor 4": (Tensor(), {"model": 4}),
+    "data 2 | tensor 4": (BOTH, {"data": 2, "model": 4}),
+    "tensor 2 | data 4": (Tensor() | pdl.DataParallel(), {"model": 2, "data": 4}),
+    "automatic data 2 | tensor 4": (pdl.Automatic(BOTH), {"data": 2, "model": 4}),
+}
+# SGD, not Adam: Adam divides out a gradient that is n times too large.
+OPTIMIZERS = {
+    "sgd": (optax.sgd(0.1), 1e-6),
+    "clipped": (optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(1.0)), 1e-6),
+    "lamb": (optax.lamb(0.01), 2e-5),
+    "adafactor": (optax.adafactor(0.01), 1e-6),
+}
+each_case = pytest.mark.parametrize("case", CASES)
+each_family = pytest.mark.parametrize(
+    "case",
+    ["data 8", "pmap 2", "automatic data 8", "data 2 | tensor 4", "automatic data 2 | tensor 4"],
+)
+
+
+@functools.cache
+def alone(optimizer, steps=3):
+    """Return what one device makes of the digits: params and losses."""
+    work = pdl.workloads.digits_mlp()
+    batches = [work.batch(k) for k in range(steps)]
+    start = work.model.init(jax.random.key(0))
+    return plain.train(work.model.loss, OPTIMIZERS[optimizer][0], start, batches)
+
+
+def run(strategy, axes, work, optimizer, steps=3):
+    """Return the params and metrics after some steps from fixed params."""
+    program = strategy.build(work.model, optimizer, pdl.mesh(**axes))
+    state, seen = program.init(work.model.init(jax.random.key(0))), []
+    for k in range(steps):
+        state, metrics = program.step(state, work.batch(k))
+        seen.append(jax.device_get(metrics))
+    return program.gather(state), seen
+
+
+def assert_close(tree, other, atol):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol, rtol=0), tree, other)
+
+
+@each_case
+def test_same_weights_as_one_device(case, digits):
+    """Three steps leave the weights and losses of three steps on one device."""
+    params, losses = alone("sgd")
+    here, seen = run(*CASES[case], digits, OPTIMIZERS["sgd"][0])
+    assert_close(here, params, 1e-6)
+    np.testing.assert_allclose([metrics.loss for metrics in seen], losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["clipped", "lamb", "adafactor"])
+@each_family
+def test_optimizers_that_look_across_arrays(case, optimizer, digits):
+    """Clipping by the global norm, LAMB and Adafactor see what one device's would."""
+    transform, tolerance = OPTIMIZERS[optimizer]
+    if optimizer == "clipped":  # the clip must bite, or the test shows nothing
+        start = digits.model.init(jax.random.key(0))
+        assert optax.global_norm(jax.grad(digits.model.loss)(start, digits.batch(0))) > 0.2
+    here, _ = run(*CASES[case], digits, transform)
+    assert_close(here, alone(optimizer)[0], tolerance)
+
+
+def test_adam_too(digits):
+    """Adam as well ends where one device ends, to the digits that it leaves alone."""
+    transform = optax.adam(1e-3)
+    start = digits.model.init(jax.random.key(0))
+    params, _ = plain.train(digits.model.loss, transform, start, [digits.batch(0)])
+    here, _ = run(pdl.DataParallel(), {"data": 8}, digits, transform, steps=1)
+    assert_close(here, params, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "diabetes_mlp"])
+@pytest.mark.parametrize(
+    "strategy", [pdl.DataParallel(), pdl.PmapDataParallel(), pdl.Automatic()], ids=str
+)
+def test_every_workload(strategy, name):
+    """The law holds for images and for regression as it does for the digits."""
+    work, transform = getattr(pdl.workloads, name)(), optax.sgd(0.05)
+    batches = [work.batch(k) for k in range(2)]
+    start = work.model.init(jax.random.key(0))
+    params, _ = plain.train(work.model.loss, transform, start, batches)
+    here, _ = run(strategy, {"data": 8}, work, transform, steps=2)
+    assert_close(here, params, 2e-6)
+
+
+@pytest.mark.parametrize("case", ["data 8", "pmap 8", "automatic data 8", "data 2 | tensor 4"])
+def test_each_device_shows_its_own_loss(case, digits):
+    """The loss of a device is the model's loss on its slice, and their mean is the whole."""
+    strategy, axes = CASES[case]
+    _, (metrics,) = run(strategy, axes, digits, optax.sgd(0.1), steps=1)
+    start = digits.model.init(jax.random.key(0))
+    slices = jax.tree.map(lambda x: np.split(x, axes["data"]), digits.batch(0))
+    own = [float(digits.model.loss(start, share)) for share in zip(*slices, strict=True)]
+    replicas = len(metrics.device_loss) // axes["data"]
+    np.testing.assert_allclose(metrics.device_loss, np.repeat(own, replicas), rtol=1e-5)
+    np.testing.assert_allclose(metrics.loss, np.mean(own), rtol=1e-6)
+
+
+@each_family
+def test_a_masked_loss_goes_through_mean(case, digits):
+    """A loss over part of the examples is right where it says so by `layers.mean`."""
+    strategy, axes = CASES[case]
+
+    def masked(params, batch, layers=ALONE):
+        held = (batch[1] % 3 != 0).astype(jnp.float32)  # shares hold 5 to 13 of 16
+        losses = layers.cross_entropy(digits.model.predict(params, batch, layers), batch[1])
+        layers.note("held", held.sum())
+        return layers.mean((held * losses).sum(), held.sum())
+
+    work = dataclasses.replace(digits, model=digits.model._replace(loss=masked))
+    start, batch = work.model.init(jax.random.key(0)), work.batch(0)
+    params, (loss,) = plain.train(masked, optax.sgd(0.1), start, [batch])
+    here, (metrics,) = run(strategy, axes, work, optax.sgd(0.1), steps=1)
+    assert_close(here, params, 1e-6)
+    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+    assert len(metrics.notes["held"]) == len(metrics.device_loss)
+    shares = zip(*jax.tree.map(lambda x: np.split(x, axes["data"]), batch), strict=True)
+    own = np.array([float(masked(start, share)) for share in shares])
+    replicas = len(metrics.device_loss) // len(own)
+    np.testing.assert_allclose(metrics.device_loss, np.repeat(own, replicas), rtol=1e-5)
+
+
+@each_family
+def test_statistics_of_the_whole_batch(case, digits):
+    """Batch statistics through `layers.mean` are those of the batch, not of a share."""
+    strategy, axes = CASES[case]
+
+    def standardised(params, batch, layers=ALONE):
+        x, y = batch
+        count = jnp.asarray(len(x), jnp.float32)
+        mean = layers.mean(x.sum(0), count)
+        spread = layers.mean(((x - mean[None]) ** 2).sum(0), count)
+        scaled = (x - mean[None]) / jnp.sqrt(spread + 0.1)[None]
+        losses = layers.cross_entropy(digits.model.predict(params, (scaled, y), layers), y)
+        return jnp.sqrt(jnp.mean(losses) if layers is ALONE else layers.mean(losses.sum(), count))
+
+    work = dataclasses.replace(digits, model=digits.model._replace(loss=standardised))
+    start, batch = work.model.init(jax.random.key(0)), work.batch(0)
+    params, (loss,) = plain.train(standardised, optax.sgd(0.1), start, [batch])
+    here, (metrics,) = run(strategy, axes, work, optax.sgd(0.1), steps=1)
+    assert_close(here, params, 1e-6)
+    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+
+
+@each_family
+def test_the_check_agrees(case, digits):
+    """What lessons end in, `check.same_update`, passes for each of them."""
+    strategy, axes = CASES[case]
+    program = strategy.build(digits.model, digits.optimizer, pdl.mesh(**axes))
+    assert "same updates" in str(pdl.check.same_update(program, digits))
+
+
+@pytest.mark.parametrize("case", ["data 2", "data 8", "data 4, others idle", "pmap 8"])
+def test_moves_as_it_says(case, digits):
+    """What a strategy says it moves is what the trace asks for, array by array."""
+    strategy, axes = CASES[case]
+    mesh = pdl.mesh(**axes)
+    program = strategy.build(digits.model, optax.sgd(0.1), mesh)
+    report = pdl.inspect(program, digits)
+    key = lambda each: (each.kind, each.axes, each.payload_bytes, each.times)  # noqa: E731
+    said = collections.Counter(map(key, strategy.moves(digits.model, mesh)))
+    assert collections.Counter(map(key, report.asked)) == said
+
+
+@pytest.mark.parametrize(
+    "case", ["data 2", "data 8", "data 4, others idle", "pmap 8", "automatic data 8"]
+)
+def test_the_compiled_bytes_are_those_of_the_weights(case, digits):
+    """Data parallelism sends 2 (n - 1) / n of the weights' bytes, and no byte more."""
+    strategy, axes = CASES[case]
+    program = strategy.build(digits.model, optax.sgd(0.1), pdl.mesh(**axes))
+    report, n = pdl.inspect(program, digits), axes["data"]
+    weights = 4 * sum(x.size for x in jax.tree.leaves(digits.model.init(jax.random.key(0))))
+    assert {each.kind for each in report.collectives} == {"all_reduce"}
+    assert sum(each.payload_bytes * each.times for each in report.collectives) == weights
+    assert abs(report.wire_bytes - 2 * (n - 1) / n * weights) <= len(report.collectives)
