@@ -19,7 +19,7 @@ def vary(x, axes: tuple[str, ...]):
         return x
     if hasattr(lax, "pcast"):  # 0.8 and later
         return lax.pcast(x, missing, to="varying")
-    return lax.pvary(x, missing)
+    return lax.pvary(x, missing)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def varying_axes(x) -> frozenset[str]:
