@@ -40,14 +40,14 @@ _HOME = {
     "inspect": "measure",
     "Report": "records",
     "Collective": "records",
-    "show": "show",
+    "show": "drawing",
     "Picture": "pictures",
     "check": "learn",
 }
 
 _WHOLE = ("workloads", "models")  # modules, handed out as they are
 
-__all__ = list(_HOME)  # noqa: PLE0604
+__all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

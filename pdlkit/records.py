@@ -85,7 +85,7 @@ class Shown:
     """
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return importlib.import_module("pdlkit.show").bundle(self)
+        return importlib.import_module("pdlkit.drawing").bundle(self)
 
 
 class Collective(NamedTuple):

@@ -24,7 +24,7 @@ HOUSE = (
     ("collectives", "schedules", "models", "data"),  # floor 2
     ("strategies", "workloads"),  # floor 3
     ("measure", "predict"),  # floor 4
-    ("training", "serve", "show"),  # floor 5
+    ("training", "serve", "drawing"),  # floor 5
     ("learn", "extras", "cli"),  # floor 6
 )
 FLOOR = {room: row for row, rooms in enumerate(HOUSE) for room in rooms}

@@ -1,0 +1,95 @@
+"""What one step moves and holds, as counted in the compiled program."""
+
+from pdlkit.pictures import Axis, Bar, Panel, Picture, Table
+from pdlkit.records import Collective, Memory, Report
+from pdlkit.units import write_bytes, write_flops
+
+_HEADER = (
+    Axis("collective"),
+    Axis("along"),
+    Axis("devices"),
+    Axis("times"),
+    Axis("payload", "B"),
+    Axis("sends", "B"),
+    Axis("asked for at"),
+)
+
+
+_LEGEND = "payload: the operand on one device, each time; sends: all times, by the ring algorithm."
+
+
+def report(report: Report) -> Picture:
+    """Return the collectives of one step, what they send, and the memory held."""
+    sizes = ", ".join(f"{name}={size}" for name, size in report.mesh.items()) or "one device"
+    sent = write_bytes(report.wire_bytes) if report.collectives else "nothing"
+    moves = _moves(report.collectives, _rewritten(report)) if report.collectives else ()
+    return Picture(
+        f"Each device, each step: {sent} sent, {write_flops(report.flops)}, "
+        f"{write_bytes(report.memory.total)} held",
+        (*moves, _held(report.memory)),
+        alt=f"what one step sends and holds on each device, {sizes}",
+    )
+
+
+def messages(collectives: tuple[Collective, ...]) -> Picture:
+    """Return collectives as a table, and what each kind of them sends."""
+    sent = sum(each.wire_bytes * each.times for each in collectives)
+    return Picture(
+        f"Each device sends {write_bytes(sent)}", _moves(collectives), alt="collectives of one step"
+    )
+
+
+def memory(memory: Memory) -> Picture:
+    """Return what one device holds, by its use."""
+    return Picture(
+        f"Each device holds {write_bytes(memory.total)}",
+        (_held(memory),),
+        alt="memory of one device",
+    )
+
+
+def _moves(collectives: tuple[Collective, ...], note: str = "") -> tuple[Panel, Panel]:
+    rows = tuple(
+        (
+            *(each.kind, " ".join(each.axes), each.group, each.times),
+            *(each.payload_bytes, each.wire_bytes * each.times, _short(each.source)),
+        )
+        for each in collectives
+    )
+    sums: dict[str, int] = {}
+    for each in collectives:
+        name = f"{each.kind} along {' '.join(each.axes)}"
+        sums[name] = sums.get(name, 0) + each.wire_bytes * each.times
+    bars = tuple(Bar(name, count) for name, count in sums.items())
+    return (
+        Panel(
+            "collectives of one step", "counted", (Table(_HEADER, rows),), note=f"{_LEGEND}{note}"
+        ),
+        Panel("what each device sends in one step", "counted", bars, x=Axis("", "B")),
+    )
+
+
+def _rewritten(report: Report) -> str:
+    """Return what the compiler made of what was asked for, where it differs."""
+    if sorted(each[:6] for each in report.asked) == sorted(each[:6] for each in report.collectives):
+        return ""
+    asked, compiled = (
+        f"{sum(each.times for each in these)} that send "
+        f"{write_bytes(sum(each.wire_bytes * each.times for each in these))}"
+        for these in (report.asked, report.collectives)
+    )
+    return f" The program asked for {asked}; the compiler made them {compiled}."
+
+
+def _held(memory: Memory) -> Panel:
+    bars = (
+        Bar("arguments", memory.arguments),
+        Bar("outputs (not in place)", memory.outputs - memory.aliased),
+        Bar("temporaries", memory.temporaries),
+    )
+    return Panel("what each device holds in one step", "counted", bars, x=Axis("", "B"))
+
+
+def _short(source: str) -> str:
+    """Return file:line without the folders, which differ from machine to machine."""
+    return source.replace("\\", "/").rpartition("/")[2]
