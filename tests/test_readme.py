@@ -1,0 +1,46 @@
+"""The README and the lessons keep their word: code that runs, one address."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+ADDRESS = re.compile(r"github(?:\.com)?/(?:blob/)?([\w-]+/[\w-]+)|gh/([\w-]+/[\w-]+)/")
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=["ten lines", "your own model"])
+def test_code_runs(code, tmp_path):
+    """Every piece of Python in the README runs as it stands, in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_of_ones_own_learns(tmp_path):
+    """The README's own model ends with a tenth of the loss it began with."""
+    code = BLOCKS[1] + "print(run.history[0].loss / run.history[-1].loss)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) > 10
+
+
+def test_there_is_one_address():
+    """Badges and the cell for Colab name the repository of `pyproject.toml`, and no other."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    home = project["urls"]["Repository"].removeprefix("https://github.com/")
+    texts = {"README.md": README}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts[path.name] = "\n".join("".join(cell["source"]) for cell in cells)
+    for name, text in texts.items():
+        found = {one or other for one, other in ADDRESS.findall(text)}
+        assert found == {home}, name
