@@ -1,5 +1,7 @@
 """Errors that teach: what happened, why, and what to try."""
 
+from typing import Any
+
 
 def lesson(what: str, *, why: str, fix: str) -> str:
     """Return an error message of three short lines.
@@ -21,7 +23,8 @@ class NotFinite(FloatingPointError):
 
     def __init__(self, message: str, *, step: int, device: int, state):
         super().__init__(message)
-        self.step, self.device, self.state, self.run = step, device, state, None
+        self.step, self.device, self.state = step, device, state
+        self.run: Any = None
 
 
 def names(known) -> str:

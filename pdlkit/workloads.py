@@ -15,7 +15,7 @@ from pdlkit.records import Model
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Everything to train but the strategy: `Workload(name, model, optimizer, batches)`.
+    """All to train but the strategy: name, model, optimizer, batches.
 
     `batches` may be your own arrays, a tuple like (x, y), all of one length; a
     list of batches, cut by you; or what `pdl.batches` gives.
@@ -49,7 +49,12 @@ class Workload:
 
 def accuracy(model: Model) -> Callable:
     """Return a metric: the share of examples whose most likely class is the true one."""
-    return lambda params, batch: jnp.mean(model.predict(params, batch).argmax(-1) == batch[1])
+
+    def share_of_hits(params, batch):
+        assert model.predict is not None, "accuracy needs a model that predicts"
+        return jnp.mean(model.predict(params, batch).argmax(-1) == batch[1])
+
+    return share_of_hits
 
 
 def digits_mlp() -> Workload:
@@ -67,7 +72,7 @@ def digits_cnn() -> Workload:
 
 
 def diabetes_mlp() -> Workload:
-    """Disease progression by a small residual MLP; the score is the mean squared error.
+    """Disease progression by a small residual MLP; the score is its squared error.
 
     The target is standardised, so a score of 1 is what guessing the mean gets.
     """

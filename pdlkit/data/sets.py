@@ -10,9 +10,8 @@ def digits():
     Source: Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten
     Digits", UCI, doi:10.24432/C50P49, as bundled with scikit-learn.
     """
-    box = datasets.load_digits()
-    images = (box.images[..., None] / 16).astype(np.float32)
-    return images, box.target.astype(np.int32)
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    return (pixels.reshape(-1, 8, 8, 1) / 16).astype(np.float32), labels.astype(np.int32)
 
 
 def diabetes():
@@ -21,9 +20,8 @@ def diabetes():
     Source: Efron et al. 2004, "Least Angle Regression",
     doi:10.1214/009053604000000067, as bundled with scikit-learn.
     """
-    box = datasets.load_diabetes()
-    standardised = [_standardise(x) for x in (box.data, box.target[:, None])]
-    return standardised[0], standardised[1]
+    measures, progression = datasets.load_diabetes(return_X_y=True)
+    return _standardise(measures), _standardise(np.reshape(progression, (-1, 1)))
 
 
 def _standardise(x):

@@ -1,4 +1,4 @@
-"""The law, asked of any program: same weights as one device, and nothing more sent."""
+"""The law, asked of any program: one device's weights, and nothing more sent."""
 
 import dataclasses
 from collections.abc import Mapping, Set

@@ -1,4 +1,4 @@
-"""Convolutional networks: convolutions, each followed by pooling, then dense layers."""
+"""Convolutional networks: convolutions with pooling, then dense layers."""
 
 import itertools
 

@@ -18,7 +18,7 @@ AXES = {
 def mlp(
     features: int = 64, outputs: int = 10, *, embed=64, hidden=128, blocks=2, head=classify
 ) -> Model:
-    """Return a model of `blocks` residual blocks, [batch, features] -> [batch, outputs].
+    """Return residual blocks, [batch, features] -> [batch, outputs].
 
     Args:
         features: numbers in one example.

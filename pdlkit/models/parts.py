@@ -1,4 +1,4 @@
-"""A model from its parts: one truth for the whole and for what cuts between layers."""
+"""A model from its parts: one truth for the whole and for its pieces."""
 
 import jax
 import jax.numpy as jnp

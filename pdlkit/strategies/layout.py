@@ -74,5 +74,5 @@ def assemble(layout: Layout, gradients: Callable, *, on: Callable) -> Program:
 
 
 def is_spec(node) -> bool:
-    """Return whether a node of a tree is a PartitionSpec, which is a tuple too on old JAX."""
+    """Return whether a node is a PartitionSpec, which old JAX makes a tuple."""
     return isinstance(node, P)

@@ -8,12 +8,11 @@ import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from pdlkit.compat import vary, varying_axes
-from pdlkit.records import Collective, Metrics, Model, ring_wire_bytes
+from pdlkit.records import Collective, Model, ring_wire_bytes
 from pdlkit.strategies.listening import Ear
 
 

@@ -1,4 +1,4 @@
-"""The loop: batches in, records out, and never further ahead than it can turn back."""
+"""The loop: batches in, records out, never further than it can turn back."""
 
 import collections
 import time

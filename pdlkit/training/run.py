@@ -46,7 +46,7 @@ def fit(
     seed: int = 0,
     watch: Callable | Sequence[Callable] = (),
 ) -> Run:
-    """Train and return the run. Interrupting it (Ctrl-C, the stop button) ends it cleanly.
+    """Train, and return the run; an interrupt (Ctrl-C) ends it cleanly.
 
     Args:
         program: what a strategy built.

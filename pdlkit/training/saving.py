@@ -1,4 +1,4 @@
-"""A run in a file: one `.npz`, whole or not there at all, checked when it is read."""
+"""A run in a file: one `.npz`, whole or not there, checked when it is read."""
 
 import json
 import os
