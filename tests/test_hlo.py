@@ -87,8 +87,8 @@ def test_bytes_of_a_shape(shape, size):
 HEAD = """HloModule jit_step, is_scheduled=true, num_partitions=8
 
 FileNames
-1 "/home/me/model.py"
-2 "/home/me/train.py"
+1 "/srv/me/model.py"
+2 "/srv/me/train.py"
 
 FunctionNames
 1 "loss"
