@@ -25,6 +25,11 @@ class Automatic:
 
     strategy: Spmd = dataclasses.field(default_factory=DataParallel)
 
+    @property
+    def name(self):
+        """What errors call it."""
+        return f"Automatic({self.strategy.name})"
+
     def rules(self):
         """Where parameters live: array axis -> mesh axis."""
         return self.strategy.rules()

@@ -1,5 +1,7 @@
 """How a batch is cut, and what it must look like."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -19,11 +21,25 @@ def batch_specs(model: Model, cuts: dict[str, str]):
     )
 
 
-def check_batch(batch, model: Model, cuts: dict[str, str], mesh: Mesh) -> None:
-    """Raise if a batch is not what the model was made for, or cannot be cut.
+def batch_check(model: Model, cuts: dict[str, str], mesh: Mesh) -> Callable:
+    """Return a check of batches that looks once at each set of shapes it meets.
 
-    Asked where `step` is traced, so it costs a step nothing.
+    It raises ValueError for a batch that is not what the model was made for, or
+    that cannot be cut.
     """
+    seen = set()
+
+    def check(batch) -> None:
+        leaves, tree = jax.tree.flatten(batch)
+        shapes = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        if shapes not in seen:
+            _check(batch, model, cuts, mesh)
+            seen.add(shapes)
+
+    return check
+
+
+def _check(batch, model: Model, cuts: dict[str, str], mesh: Mesh) -> None:
     if model.example is not None:
         _check_like(batch, model.example)
     first = jax.tree.leaves(batch)[0]

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from pdlkit.devices import check_mesh
 from pdlkit.records import Model, Program, State
-from pdlkit.strategies.batch import batch_specs, check_batch
+from pdlkit.strategies.batch import batch_check, batch_specs
 from pdlkit.strategies.placement import check_axes, param_specs, state_shardings
 from pdlkit.strategies.strategy import first_state, update
 
@@ -35,7 +35,7 @@ def lay_out(strategy, model: Model, optimizer, mesh: Mesh) -> Layout:
     """
     rules, cuts = strategy.rules(), strategy.cuts()
     check_mesh(mesh)
-    check_axes(type(strategy).__name__, {**rules, **cuts}.values(), mesh)
+    check_axes(strategy.name, {**rules, **cuts}.values(), mesh)
     params = param_specs(model, rules, mesh)
     states = state_shardings(model, optimizer, params, mesh)
     return Layout(model, optimizer, mesh, cuts, params, batch_specs(model, cuts), states)
@@ -55,21 +55,27 @@ def assemble(layout: Layout, gradients: Callable, *, on: Callable) -> Program:
     """
     model, optimizer, mesh = layout.model, layout.optimizer, layout.mesh
 
+    check = batch_check(model, layout.cuts, mesh)
+    places = jax.tree.map(lambda spec: NamedSharding(mesh, spec), layout.batch, is_leaf=is_spec)
+
     @jax.jit
     def step(state, batch):
-        check_batch(batch, model, layout.cuts, mesh)
+        check(batch)
         grads, metrics = gradients(state.params, batch)
         new = update(optimizer, state, grads)
         return lax.with_sharding_constraint(new, layout.states), metrics
 
-    places = jax.tree.map(lambda spec: NamedSharding(mesh, spec), layout.batch, is_leaf=is_spec)
+    def place(batch):
+        check(batch)
+        return jax.device_put(batch, places)
+
     return Program(
         init=jax.jit(lambda params: first_state(optimizer, params), out_shardings=layout.states),
         step=step,
         gather=lambda state: jax.device_get(state.params),
         on=lambda mesh, optimizer=optimizer: on(mesh, optimizer),
         mesh=mesh,
-        place=lambda batch: jax.device_put(batch, places),
+        place=place,
     )
 
 

@@ -5,9 +5,10 @@ import dataclasses
 import jax
 from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 
+from pdlkit.devices import check_mesh
 from pdlkit.devices import mesh as first_devices
-from pdlkit.records import Program
-from pdlkit.strategies.batch import check_batch
+from pdlkit.records import Collective, Program
+from pdlkit.strategies.batch import batch_check
 from pdlkit.strategies.listening import Ear
 from pdlkit.strategies.strategy import first_state, update
 
@@ -21,15 +22,22 @@ class OneDevice:
     Source: Robbins and Monro 1951, doi:10.1214/aoms/1177729586
     """
 
+    def moves(self, model, mesh) -> tuple[Collective, ...]:
+        """What one step must send, as data: nothing."""
+        del model, mesh
+        return ()
+
     def build(self, model, optimizer, mesh: Mesh | None = None) -> Program:
         """Return the program; without a mesh, on the first device there is."""
         mesh = first_devices(data=1) if mesh is None else mesh
+        check_mesh(mesh)
         alone = Mesh(mesh.devices.ravel()[:1], ("data",), axis_types=(AxisType.Auto,))
         here = SingleDeviceSharding(alone.devices[0])
+        check = batch_check(model, {}, alone)
 
         @jax.jit
         def step(state, batch):
-            check_batch(batch, model, {}, alone)
+            check(batch)
 
             def objective(params):
                 ear = Ear(())
@@ -39,11 +47,15 @@ class OneDevice:
             grads, metrics = jax.grad(objective, has_aux=True)(state.params)
             return update(optimizer, state, grads), metrics
 
+        def place(batch):
+            check(batch)
+            return jax.device_put(batch, here)
+
         return Program(
             init=jax.jit(lambda params: first_state(optimizer, params), out_shardings=here),
             step=step,
             gather=lambda state: jax.device_get(state.params),
             on=lambda mesh, optimizer=optimizer: self.build(model, optimizer, mesh),
             mesh=alone,
-            place=lambda batch: jax.device_put(batch, here),
+            place=place,
         )

@@ -42,7 +42,18 @@ def _spec(path, shape, axes, rules, mesh):
                 fix="give model.axes the shape of the params: one name, or None, a dimension.",
             )
         )
-    spec = P(*(rules.get(name) for name in axes[path]))
+    cuts = [rules.get(name) for name in axes[path]]
+    for axis in cuts:
+        if axis is not None and cuts.count(axis) > 1:
+            raise ValueError(
+                lesson(
+                    f"mesh axis `{axis}` would cut params{path} twice: its axes are "
+                    f"{names(filter(None, axes[path]))}.",
+                    why="the devices along one mesh axis can cut one dimension of an array.",
+                    fix="a rule for only one of them.",
+                )
+            )
+    spec = P(*cuts)
     check_divides(f"params{path}", shape, spec, mesh)
     return spec
 

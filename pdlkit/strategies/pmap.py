@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from pdlkit.devices import check_mesh
 from pdlkit.errors import lesson
 from pdlkit.records import Program
-from pdlkit.strategies.batch import check_batch
+from pdlkit.strategies.batch import batch_check
 from pdlkit.strategies.listening import Ear
 from pdlkit.strategies.meeting import gradient_moves
 from pdlkit.strategies.placement import check_axes
@@ -74,7 +74,7 @@ class PmapDataParallel:
         run = jax.pmap(on_each_device, axis_name=self.axis, devices=list(mesh.devices.flat))
         return Program(
             init=jax.jit(init, out_shardings=rows),
-            step=_Step(run, model, mesh, self.axis),
+            step=_Step(run, batch_check(model, {"batch": self.axis}, mesh), ways),
             gather=lambda state: jax.tree.map(lambda x: x[0], jax.device_get(state.params)),
             on=lambda mesh, optimizer=optimizer: self.build(model, optimizer, mesh),
             mesh=mesh,
@@ -84,9 +84,8 @@ class PmapDataParallel:
 class _Step:
     """A step that takes whole batches and hands each device its row."""
 
-    def __init__(self, run, model, mesh, axis):
-        self._run, self._model, self._mesh, self._axis = run, model, mesh, axis
-        self._checked = set()
+    def __init__(self, run, check, ways):
+        self._run, self._check, self._ways = run, check, ways
 
     def __call__(self, state, batch):
         return self._run(state, self._rows(batch))
@@ -97,9 +96,5 @@ class _Step:
         return self._run.lower(state, rows)
 
     def _rows(self, batch):
-        shapes = tuple(x.shape for x in jax.tree.leaves(batch))
-        if shapes not in self._checked:  # nothing here is traced: ask once a shape
-            check_batch(batch, self._model, {"batch": self._axis}, self._mesh)
-            self._checked.add(shapes)
-        ways = self._mesh.size
-        return jax.tree.map(lambda x: x.reshape(ways, -1, *x.shape[1:]), batch)
+        self._check(batch)
+        return jax.tree.map(lambda x: x.reshape(self._ways, -1, *x.shape[1:]), batch)

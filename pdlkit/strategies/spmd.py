@@ -22,6 +22,11 @@ class Spmd:
     Subclasses override any of them; how gradients meet follows from `cuts`.
     """
 
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return type(self).__name__
+
     def rules(self) -> dict[str, str]:
         """Where parameters live: array axis -> mesh axis."""
         return {}
@@ -58,7 +63,7 @@ class Spmd:
             ValueError: model, strategy and mesh do not fit; nothing was run.
         """
         layers = self.layers(mesh)
-        check_calls(type(self).__name__, model, layers)
+        check_calls(self.name, model, layers)
         layout = lay_out(self, model, optimizer, mesh)
         share, cut = self.gradients(model, layers, mesh), tuple(self.cuts().values())
 
@@ -85,6 +90,10 @@ class Hybrid(Spmd):
     def __post_init__(self):
         for table in ("rules", "cuts"):
             self._join(table)
+
+    @property
+    def name(self):
+        return " | ".join(part.name for part in self.parts)
 
     def rules(self):
         return self._join("rules")
@@ -114,9 +123,8 @@ class Hybrid(Spmd):
 
 
 def _collision(one, other, what) -> str:
-    one, other = type(one).__name__, type(other).__name__
     return lesson(
-        f"{one} | {other} cannot be: both say {what}.",
+        f"{one.name} | {other.name} cannot be: both say {what}.",
         why="in a hybrid each part changes something else.",
         fix="give one of them another axis, or leave one out.",
     )

@@ -46,6 +46,7 @@ class Loop:
         self.program, self.work, self.seed = program, work, seed
         if state is None:
             state = program.init(work.model.init(jax.random.key(seed)))
+        _check_here(state, program)
         self.first = int(np.ravel(state.step)[0])
         self.last = self.first + steps
         self._good = state  # never given to a step
@@ -127,6 +128,22 @@ class Loop:
             step=step,
             device=device,
             state=self._good,
+        )
+
+
+def _check_here(state, program: Program) -> None:
+    """Raise if a state lies on other devices than the program works on."""
+    placed = [leaf for leaf in jax.tree.leaves(state) if getattr(leaf, "committed", False)]
+    lies = set().union(*(leaf.sharding.device_set for leaf in placed))
+    if lies and lies != set(program.mesh.devices.flat):
+        raise ValueError(
+            lesson(
+                f"the state lies on {len(lies)} devices, which are not the {program.mesh.size} "
+                "of the program.",
+                why="a step works on what its own devices hold.",
+                fix="program.init(run.params) begins there with the same weights; pdl.save and "
+                "pdl.load carry the optimizer's state as well.",
+            )
         )
 
 
