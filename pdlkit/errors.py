@@ -11,17 +11,17 @@ def lesson(what: str, *, why: str, fix: str) -> str:
     return f"{what}\n  why: {why}\n  try: {fix}"
 
 
-class NotFinite(FloatingPointError):
-    """A loss became NaN or infinite; the last good state came through.
+class NotFinite(ValueError):
+    """A loss or a weight became NaN or infinite; the last good state came through.
 
     Attributes:
-        step: the step whose loss was the first that is not finite.
-        device: the first mesh position that reported it.
+        step: the first step that something was not finite in.
+        device: the first mesh position that reported it; None for a weight.
         state: the last state whose parameters are all finite.
         run: what `fit` had gathered by then, or None outside of `fit`.
     """
 
-    def __init__(self, message: str, *, step: int, device: int, state):
+    def __init__(self, message: str, *, step: int, device: int | None, state):
         super().__init__(message)
         self.step, self.device, self.state = step, device, state
         self.run: Any = None

@@ -70,7 +70,8 @@ def batches(*arrays, size: int = 64, held_out: float = 0.2) -> Batches:
             never changes.
 
     Raises:
-        ValueError: lengths differ, or fewer examples than a batch takes.
+        ValueError: lengths differ, a share outside 0 to 1, or fewer examples than
+            a batch takes.
     """
     lengths = [len(array) for array in arrays]
     if len(set(lengths)) != 1:
@@ -79,6 +80,14 @@ def batches(*arrays, size: int = 64, held_out: float = 0.2) -> Batches:
                 f"the arrays hold {', '.join(map(str, lengths)) or 'no'} examples.",
                 why="example i of a batch takes row i of every array.",
                 fix="cut them to the same length first.",
+            )
+        )
+    if not 0 <= held_out <= 1:
+        raise ValueError(
+            lesson(
+                f"held_out={held_out} is no share.",
+                why="it says which part of the examples is kept from training.",
+                fix="a number from 0 to 1, say 0.2.",
             )
         )
     kept = lengths[0] - round(held_out * lengths[0])
@@ -96,12 +105,30 @@ def batches(*arrays, size: int = 64, held_out: float = 0.2) -> Batches:
 
 
 def as_batches(given):
-    """Return what a learner passes as batches: arrays, a list of batches, or batches."""
+    """Return what a learner passes as batches: arrays, a list of batches, or batches.
+
+    Raises:
+        TypeError: it is none of these.
+    """
     if hasattr(given, "batch"):
         return given
-    if isinstance(given, tuple) and all(hasattr(array, "shape") for array in given):
+    if isinstance(given, tuple) and given and all(map(_is_array, given)):
         return batches(*given)
-    return Given(list(given))
+    if isinstance(given, list) and given:
+        leaves = [jax.tree.leaves(batch) for batch in given]
+        if all(each and all(map(_is_array, each)) for each in leaves):
+            return Given(given)
+    raise TypeError(
+        lesson(
+            f"a {type(given).__name__} cannot be taken for batches.",
+            why="training asks for batch k, a tuple of arrays that begin with the examples.",
+            fix="a tuple of arrays (x, y); a list of batches [(x, y), ...]; or pdl.batches(x, y).",
+        )
+    )
+
+
+def _is_array(leaf) -> bool:
+    return len(getattr(leaf, "shape", ())) > 0
 
 
 def _examples(arrays) -> int:

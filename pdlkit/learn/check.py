@@ -131,9 +131,10 @@ def _check_arrays(many, one) -> float:
 
 def _difference(path: str, here, there, error: float) -> str:
     size = np.vdot(there, there)
-    times = np.vdot(here, there) / size if size else np.inf
+    times = np.vdot(here, there) / size if size else 0.0
     along = np.linalg.norm(here - times * there) <= 1e-2 * np.linalg.norm(here)
-    if along and abs(times - 1) > GRADIENT_TOLERANCE:
+    ways = max(times, 1 / times) if times > 0 else 0.0
+    if along and ways > 1.5 and abs(ways - round(ways)) < 1e-2 * ways:
         what = f"the gradient of params{path} is {times:.3g} times that of one device."
         why = "it was summed where it should be averaged, or the other way round."
     else:

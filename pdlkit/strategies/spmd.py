@@ -54,7 +54,11 @@ class Spmd:
         return gradient_moves(shapes, specs, tuple(self.cuts().values()), mesh)
 
     def __or__(self, other: "Spmd") -> "Spmd":
-        return Hybrid((self, other))
+        return Hybrid((*self.split(), *other.split()))
+
+    def split(self) -> "tuple[Spmd, ...]":
+        """The strategies it is made of; of most, itself."""
+        return (self,)
 
     def build(self, model: Model, optimizer, mesh: Mesh) -> Program:
         """Return the program on this mesh.
@@ -90,6 +94,9 @@ class Hybrid(Spmd):
     def __post_init__(self):
         for table in ("rules", "cuts"):
             self._join(table)
+
+    def split(self):
+        return self.parts
 
     @property
     def name(self):

@@ -28,7 +28,8 @@ def train(program: Program, work, *, steps: int, state=None, seed: int = 0) -> I
 
     Raises:
         ValueError: the first batch holds labels or numbers that cannot be.
-        NotFinite: a loss became NaN or infinite; it carries the last good state.
+        NotFinite: a loss or a weight became NaN or infinite, by a later batch or by
+            itself; it carries the last good state.
     """
     yield from Loop(program, work, steps=steps, state=state, seed=seed)
 
@@ -50,15 +51,15 @@ class Loop:
         self.first = int(np.ravel(state.step)[0])
         self.last = self.first + steps
         self._good = state  # never given to a step
-        self._state, _ = _copy(state)
+        self._state = _copy(state)
         self._step = _donating(program.step)
         self._waiting: list[tuple[int, jax.Array]] = []
 
     @property
     def state(self):
-        """The newest state that can still be read."""
+        """The newest state that can be read and whose weights are all finite."""
         gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self._state))
-        return self._good if gone else self._state
+        return self._state if not gone and _finite(self._state) else self._good
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Turn the learning rate for the steps to come.
@@ -106,29 +107,30 @@ class Loop:
         jax.block_until_ready(self._state)
         self._waiting.clear()
         for at, loss in losses:
-            if not np.isfinite(loss).all():
-                self._stop(at, loss)
-        if done % EVERY == 0:
-            copy, finite = _copy(self._state)
-            self._good = copy if finite else self._good
+            wrong = np.flatnonzero(~np.isfinite(loss))
+            if wrong.size:
+                device = int(wrong[0])
+                what = f"the loss of step {at} is {loss[device]} on device {device} of {len(loss)}"
+                self._stop(what, at, device)
+        if done % EVERY == 0 or step + 1 == self.last:
+            if not _finite(self._state):
+                self._stop(f"a weight is not finite after step {step}, though its loss is", step)
+            self._good = _copy(self._state)
 
-    def _stop(self, step: int, loss) -> None:
-        # The batch is a pure function of its number, so its fault can still be found.
-        check_values(self.work.batch(step, self.seed), self.work.model, step)
-        device = int(np.flatnonzero(~np.isfinite(loss))[0])
+    def _stop(self, what: str, step: int, device: int | None = None) -> None:
         kept = int(np.ravel(self._good.step)[0])
-        raise NotFinite(
-            lesson(
-                f"the loss of step {step} is {loss[device]} on device {device} of {len(loss)}.",
-                why="its batch is sound, so the weights have run away: too large an update, "
-                "or a logarithm or root of something not positive.",
-                fix=f"a smaller learning rate; the state after {kept} steps is kept in the "
-                "error: `except pdl.NotFinite as error: error.state`.",
-            ),
-            step=step,
-            device=device,
-            state=self._good,
+        message = lesson(
+            f"{what}.",
+            why="its batch is sound, so the weights have run away: too large an update, or a "
+            "logarithm or root of something not positive.",
+            fix=f"a smaller learning rate; the state after {kept} steps is kept in the error: "
+            "`except pdl.NotFinite as error: error.state`.",
         )
+        try:  # a batch is a pure function of its number, so its fault can still be found
+            check_values(self.work.batch(step, self.seed), self.work.model, step)
+        except ValueError as fault:
+            message = str(fault)
+        raise NotFinite(message, step=step, device=device, state=self._good)
 
 
 def _check_here(state, program: Program) -> None:
@@ -154,6 +156,10 @@ def _donating(step):
 
 @jax.jit
 def _copy(state):
-    params = [leaf for leaf in jax.tree.leaves(state.params) if jnp.issubdtype(leaf, jnp.inexact)]
-    finite = jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in params]))
-    return jax.tree.map(jnp.copy, state), finite
+    return jax.tree.map(jnp.copy, state)
+
+
+@jax.jit
+def _finite(state):
+    leaves = [leaf for leaf in jax.tree.leaves(state.params) if jnp.issubdtype(leaf, jnp.inexact)]
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]).all()

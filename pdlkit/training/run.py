@@ -60,7 +60,7 @@ def fit(
 
     Raises:
         ValueError: the first batch cannot be learned from.
-        NotFinite: a loss became NaN or infinite; its `run` is what there was.
+        NotFinite: a loss or a weight became NaN or infinite; its `run` is what there was.
     """
     loop = Loop(program, work, steps=steps, state=state, seed=seed)
     watchers = [watch] if callable(watch) else list(watch)

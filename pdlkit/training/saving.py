@@ -18,7 +18,7 @@ def save(run: Run, path) -> Path:
 
     The arrays are written whole, so a run of 8 devices can go on with 2.
     """
-    path = Path(path).with_suffix(".npz")
+    path = _npz(path)
     arrays = {f"state{name}": leaf for name, leaf in _named(jax.device_get(run.state))}
     arrays |= {f"history.{name}": figures for name, figures in _columns(run.history).items()}
     about = json.dumps({"format": 1, "name": run.name, "ended": run.ended})
@@ -46,7 +46,7 @@ def load(path, program: Program, work) -> Run:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or holds another model or optimizer.
     """
-    path = Path(path).with_suffix(".npz")
+    path = _npz(path)
     arrays = _read(path)
     params = jax.eval_shape(work.model.init, jax.random.key(0))
     wanted = jax.eval_shape(program.init, params)
@@ -54,6 +54,11 @@ def load(path, program: Program, work) -> Run:
     state = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
     about = json.loads(str(arrays["about"]))
     return Run(about["name"], _records(arrays), state, program, about["ended"])
+
+
+def _npz(path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
 def _named(tree):
@@ -99,19 +104,27 @@ def _records(arrays) -> tuple[Record, ...]:
 
 
 def _read(path: Path) -> dict:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file):  # asks first, for np.load takes other files too
+                arrays = dict(np.load(file, allow_pickle=False))
+        except Exception as error:  # a damaged file may be wrong in any way
+            raise ValueError(
+                lesson(
+                    f"{path.name} is damaged: {error}.",
+                    why="a run is an .npz file whose checksums fit what stands in it.",
+                    fix="an earlier save.",
+                )
+            ) from error
+    if "about" not in arrays:
         raise ValueError(
             lesson(
-                f"{path.name} is damaged: {error}.",
-                why="its checksum no longer fits what stands in it.",
-                fix="an earlier save.",
+                f"{path.name} holds arrays, but no run.",
+                why="it was not written by pdl.save.",
+                fix="np.load, to see what it holds.",
             )
-        ) from error
+        )
+    return arrays
 
 
 def _fitting(path: Path, name: str, like, arrays):
