@@ -15,6 +15,8 @@ def write_flops(count: float) -> str:
 
 def write_seconds(seconds: float) -> str:
     """Return a duration in the unit that leaves one to three digits: 7.80 ms."""
+    if seconds == 0:
+        return "0 s"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(seconds) >= 0.9995 * size:  # what rounds to 1.00 of it
             return f"{_three_digits(seconds / size)} {unit}"

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from pdlkit.data import as_batches, batches, diabetes, digits
+from pdlkit.errors import lesson
 from pdlkit.models import cnn, mlp, regress
 from pdlkit.records import Model
 
@@ -43,8 +44,17 @@ class Workload:
         Accuracy (0 to 1, higher is better) for the digits, mean squared error
         (lower is better) for the diabetes data, else the model's own loss.
         """
+        held_out = self.batches.held_out
+        if not len(jax.tree.leaves(held_out)[0]):
+            raise ValueError(
+                lesson(
+                    f"{self.name} holds no examples out, so there is nothing to score on.",
+                    why="a score on what was trained on says what was learned by heart.",
+                    fix="pdl.batches(..., held_out=0.2).",
+                )
+            )
         metric = self.metric or self.model.loss
-        return float(jax.jit(metric)(jax.device_get(params), self.batches.held_out))
+        return float(jax.jit(metric)(jax.device_get(params), held_out))
 
 
 def accuracy(model: Model) -> Callable:

@@ -117,7 +117,9 @@ def as_batches(given):
     if isinstance(given, list) and given:
         leaves = [jax.tree.leaves(batch) for batch in given]
         if all(each and all(map(_is_array, each)) for each in leaves):
-            return Given(given)
+            looks = {tuple((*x.shape[1:], str(x.dtype)) for x in each) for each in leaves}
+            if len(looks) == 1:  # [x, y] is no list of batches
+                return Given(given)
     raise TypeError(
         lesson(
             f"a {type(given).__name__} cannot be taken for batches.",
@@ -137,4 +139,12 @@ def _examples(arrays) -> int:
 
 @functools.lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, examples: int):
+    if seed < 0:
+        raise ValueError(
+            lesson(
+                f"seed={seed} is less than 0.",
+                why="the generator of the order of examples takes whole numbers from 0 on.",
+                fix=f"seed={-seed}.",
+            )
+        )
     return np.random.default_rng((seed, epoch + 1)).permutation(examples)

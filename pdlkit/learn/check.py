@@ -72,16 +72,17 @@ def moves_only(program: Program, work, allowed: Set | Mapping[str, int]) -> Pass
     for kind, count in sent.items():
         most = allowed.get(kind, 0) if isinstance(allowed, Mapping) else count
         if kind not in allowed or count > most:
-            limit = f"at most {write_bytes(most)}" if kind in allowed else "none of it"
+            limit = f"at most {most:,}" if kind in allowed else "none of it"
             raise AssertionError(
                 lesson(
-                    f"one step sends {write_bytes(count)} by {kind}, but {limit} is allowed.",
+                    f"one step sends {count:,} bytes by {kind}, but {limit} is allowed.",
                     why=f"counted in the compiled program; {asked_by[kind] or 'the compiler'} "
                     "asked for it.",
                     fix="pdl.inspect(program, work) shows every collective and its line.",
                 )
             )
-    return Passed(f"one step sends {names(sorted(sent)) if sent else 'nothing'}, and nothing else")
+    only = f"{names(sorted(sent))}, and nothing else" if sent else "nothing"
+    return Passed(f"one step sends {only}")
 
 
 def fits_in(program: Program, work, *, bytes: int) -> Passed:
@@ -94,8 +95,8 @@ def fits_in(program: Program, work, *, bytes: int) -> Passed:
     if memory.total > bytes:
         raise AssertionError(
             lesson(
-                f"one step takes {write_bytes(memory.total)} on each device, but only "
-                f"{write_bytes(bytes)} are there.",
+                f"one step takes {memory.total:,} bytes on each device, but only {bytes:,} "
+                "are there.",
                 why=f"counted: arguments {write_bytes(memory.arguments)}, outputs "
                 f"{write_bytes(memory.outputs)}, temporaries {write_bytes(memory.temporaries)}.",
                 fix="a smaller batch, or a strategy that keeps less on each device.",

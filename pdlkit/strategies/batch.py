@@ -67,7 +67,8 @@ def _check_like(batch, example) -> None:
     if here[1] != expected[1]:
         raise ValueError(
             lesson(
-                f"the batch is {here[1]}, but this workload's batches are {expected[1]}.",
+                f"the batch is {_structure(here[1])}, but this workload's batches are "
+                f"{_structure(expected[1])}.",
                 why="the loss takes its batch apart by this structure.",
                 fix="a batch like work.batch(0).",
             )
@@ -82,6 +83,11 @@ def _check_like(batch, example) -> None:
                     fix="reshape or convert it to be like work.batch(0).",
                 )
             )
+
+
+def _structure(tree) -> str:
+    """Write a tree's structure with a star for each array: (*, *)."""
+    return str(tree).removeprefix("PyTreeDef(").removesuffix(")")
 
 
 def _kind(dtype):

@@ -7,17 +7,16 @@ from pdlkit.models.layers import Layers, recording
 from pdlkit.records import Model
 
 
-def check_calls(who: str, model: Model, replaced: dict) -> None:
+def check_calls(who: str, model: Model, replaced: dict, batch) -> None:
     """Raise if the model never calls an operation that the strategy replaces.
 
-    The model is traced once on shapes alone; nothing runs. A model that does
-    not know its batch (`example` is None, outside a Workload) is not asked.
+    The model is traced once, on the shapes of a batch alone; nothing runs.
     """
-    if not replaced or model.example is None:
+    if not replaced:
         return
     layers, called = recording(Layers())
     params = jax.eval_shape(model.init, jax.random.key(0))
-    jax.eval_shape(lambda params, batch: model.loss(params, batch, layers), params, model.example)
+    jax.eval_shape(lambda params, batch: model.loss(params, batch, layers), params, batch)
     for name in replaced:
         if name not in called:
             raise ValueError(

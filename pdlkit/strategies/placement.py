@@ -27,10 +27,20 @@ def param_specs(model: Model, rules: dict[str, str], mesh: Mesh):
         return jax.tree.map(lambda _: P(), shapes)
     named = jax.tree_util.tree_leaves_with_path(model.axes, is_leaf=is_axes)
     axes = {jax.tree_util.keystr(path): names for path, names in named}
-    return jax.tree_util.tree_map_with_path(
+    specs = jax.tree_util.tree_map_with_path(
         lambda path, shape: _spec(jax.tree_util.keystr(path), shape.shape, axes, rules, mesh),
         shapes,
     )
+    known = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
+    for path in axes.keys() - known:
+        raise ValueError(
+            lesson(
+                f"axes{path} is {axes[path]}, but there is no params{path}.",
+                why="a strategy finds each dimension of an array by its axis name.",
+                fix="give model.axes the shape of the params, no array more.",
+            )
+        )
+    return specs
 
 
 def _spec(path, shape, axes, rules, mesh):

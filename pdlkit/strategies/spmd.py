@@ -67,7 +67,8 @@ class Spmd:
             ValueError: model, strategy and mesh do not fit; nothing was run.
         """
         layers = self.layers(mesh)
-        check_calls(self.name, model, layers)
+        if model.example is not None:
+            check_calls(self.name, model, layers, model.example)
         layout = lay_out(self, model, optimizer, mesh)
         share, cut = self.gradients(model, layers, mesh), tuple(self.cuts().values())
 
@@ -76,12 +77,18 @@ class Spmd:
             grads, metrics = share(own, batch)
             return meet(grads, layout.params, cut), metrics
 
-        gradients = jax.shard_map(
+        on_all = jax.shard_map(
             on_each_device,
             mesh=mesh,
             in_specs=(layout.params, layout.batch),
             out_specs=(layout.params, P(mesh.axis_names)),
         )
+
+        def gradients(params, batch):
+            if model.example is None:  # outside a Workload, the first batch is the first to show
+                check_calls(self.name, model, layers, batch)
+            return on_all(params, batch)
+
         return assemble(layout, gradients, on=lambda mesh, opt: self.build(model, opt, mesh))
 
 

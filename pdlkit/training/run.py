@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from pdlkit.errors import NotFinite
 from pdlkit.records import Metrics, Program, Record, Shown, State
 from pdlkit.training.loop import EVERY, Loop
 from pdlkit.training.signals import Pause, Set, Stop
@@ -19,7 +18,8 @@ BREATH = 0.05  # seconds between two questions to a callback that said Pause
 class Run(Shown):
     """Measured: a training that ended, or was stopped.
 
-    `ended` says how: "done", "stopped" (by a callback) or "interrupted".
+    `ended` says how: "done", "stopped" (by a callback), "interrupted" or "failed";
+    of the last two the state may be some steps older than the history.
     """
 
     name: str
@@ -60,7 +60,8 @@ def fit(
 
     Raises:
         ValueError: the first batch cannot be learned from.
-        NotFinite: a loss or a weight became NaN or infinite; its `run` is what there was.
+        NotFinite: a loss or a weight became NaN or infinite.
+        Exception: what a callback raised. Each error has what there was as its `run`.
     """
     loop = Loop(program, work, steps=steps, state=state, seed=seed)
     watchers = [watch] if callable(watch) else list(watch)
@@ -77,9 +78,9 @@ def fit(
     except KeyboardInterrupt:
         _keep_numbers(history)
         return finish("interrupted")
-    except NotFinite as error:
+    except Exception as error:  # whatever it was, what was learned before is kept
         _keep_numbers(history)
-        error.run = dataclasses.replace(finish("stopped"), state=error.state)
+        setattr(error, "run", finish("failed"))  # noqa: B010
         raise
     _keep_numbers(history)
     return finish("done")

@@ -16,7 +16,8 @@ from pdlkit.training.run import Run
 def save(run: Run, path) -> Path:
     """Write a run to `path` (.npz) and return it; an older file stays until the end.
 
-    The arrays are written whole, so a run of 8 devices can go on with 2.
+    The arrays are written whole, so a run of 8 devices can go on with 2 (but for
+    pmap's, which have a row for each device).
     """
     path = _npz(path)
     arrays = {f"state{name}": leaf for name, leaf in _named(jax.device_get(run.state))}
