@@ -23,7 +23,7 @@ def notebook(tmp_path):
     """Return a maker of small notebooks, a string for each code cell."""
 
     def make(*sources, name="07_small.ipynb"):
-        cells = [{"cell_type": "markdown", "metadata": {}, "source": ["# Small\n", "Words."]}]
+        cells = [{"cell_type": "markdown", "metadata": {}, "source": ["# 07 Small\n", "Words."]}]
         for source in sources:
             code = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
             cells.append({**code, "source": source.splitlines(keepends=True)})
@@ -51,7 +51,7 @@ def test_run_prints_text_code_and_pictures(notebook):
     """`pdlkit run` needs no kernel: results and displayed pictures are printed as text."""
     ran = pdlkit("run", str(notebook(PICTURE, "display(Picture())\nPicture()", "6 * 7")))
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("# Small\nWords.\n\nIn [1]: class Picture:\n   ...:     def")
+    assert ran.stdout.startswith("# 07 Small\nWords.\n\nIn [1]: class Picture:\n   ...:     def")
     assert "   ...: Picture()\ndrawn as text\n__/\ndrawn as text\n__/\n" in ran.stdout
     assert ran.stdout.endswith("In [3]: 6 * 7\n42\n\n")
 
@@ -97,7 +97,7 @@ def test_lab_says_what_it_needs(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "pdlkit: `pdlkit lab` needs JupyterLab, which is not installed here.\n"
         "  why: it is an extra: Colab, VS Code and Binder bring their own notebook.\n"
-        '  try: pip install "pdlkit[lab]"\n'
+        "  try: pip install jupyterlab ipykernel\n"
     )
 
 

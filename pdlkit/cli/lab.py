@@ -19,7 +19,7 @@ def main(args) -> int:
             lesson(
                 "`pdlkit lab` needs JupyterLab, which is not installed here.",
                 why="it is an extra: Colab, VS Code and Binder bring their own notebook.",
-                fix='pip install "pdlkit[lab]"',
+                fix="pip install jupyterlab ipykernel",
             )
         )
     path = lessons.find(args.lesson, _writable(lessons.home()))

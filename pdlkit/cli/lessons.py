@@ -37,9 +37,9 @@ def find(name: str, folder: Path) -> Path:
 
 
 def title(path: Path) -> str:
-    """Return the first heading of a notebook."""
+    """Return the first heading of a notebook, without the number it begins with."""
     lines = (line for kind, text in cells(path) if kind == "markdown" for line in text.splitlines())
-    return next((line.lstrip("# ") for line in lines if line.startswith("#")), path.stem)
+    return next((line.lstrip("# 0123456789") for line in lines if line.startswith("#")), path.stem)
 
 
 def cells(path: Path) -> list[tuple[str, str]]:
