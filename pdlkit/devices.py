@@ -37,7 +37,7 @@ def simulate_devices(n: int) -> None:
             lesson(
                 f"simulate_devices({n}) asks for more than {MOST_DEVICES}.",
                 why="every simulated device costs threads and memory of this one machine.",
-                fix="fewer devices; inspect and predict answer for larger machines.",
+                fix="fewer devices.",
             )
         )
     if not compat.awake():
@@ -103,7 +103,7 @@ def absent_mesh(**axes: int) -> Mesh:
             lesson(
                 f"absent_mesh {grid(axes)} has {needed} devices, more than {MOST_DEVICES}.",
                 why="to compile for a device, this machine keeps threads and memory for it.",
-                fix='a smaller mesh, or the TPU compiler: pdl.inspect(..., target="v5e:16x16").',
+                fix="a smaller mesh.",
             )
         )
     devices = np.array(cpu.absent(needed).devices()).reshape(tuple(axes.values()))

@@ -27,6 +27,12 @@ class NotFinite(ValueError):
         self.run: Any = None
 
 
+def fitting_sizes(size: int, ways: int) -> str:
+    """Return the nearest sizes that divide among so many ways: 96 or 104."""
+    below, above = size // ways * ways, (size // ways + 1) * ways
+    return f"{below} or {above}" if below else str(above)
+
+
 def names(known) -> str:
     """Return known names as a reader would list them: `data`, `model`."""
     return ", ".join(f"`{name}`" for name in known) or "none"

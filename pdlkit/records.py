@@ -72,7 +72,7 @@ class Program(NamedTuple):
     init: Callable  # params -> State, placed on the mesh
     step: Callable  # state, batch -> State, Metrics
     gather: Callable  # State -> params, whole again, on the host
-    on: Callable  # mesh, optimizer=None -> Program, the same one elsewhere
+    on: Callable  # mesh[, optimizer] -> Program: the same one elsewhere, or with another
     mesh: Any  # jax.sharding.Mesh
     place: Callable = keep_everything  # batch -> batch, cut and on its devices
 
@@ -141,7 +141,7 @@ class Report(Shown):
 
     asked: tuple[Collective, ...]  # in the traced program
     collectives: tuple[Collective, ...]  # in the compiled program
-    flops: int  # one device, one step, loops multiplied out
+    flops: int  # one device, one step, loops multiplied out; spread evenly where `jit` spreads
     memory: Memory  # one device
     mesh: Mapping[str, int]  # axis -> size
 
@@ -157,7 +157,7 @@ class Record:
 
     step: int  # updates made before this one
     metrics: Metrics
-    seconds: float  # measured: wall time a step, averaged over the last 8
+    seconds: float  # measured: wall time a step over the last 8, the caller's own work included
     state: State | None = None  # valid until the next record; None in a history
 
     @property

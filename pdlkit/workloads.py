@@ -11,6 +11,7 @@ import optax
 from pdlkit.data import as_batches, batches, diabetes, digits
 from pdlkit.errors import lesson
 from pdlkit.models import cnn, mlp, regress
+from pdlkit.models.layers import ALONE
 from pdlkit.records import Model
 
 
@@ -45,7 +46,7 @@ class Workload:
         (lower is better) for the diabetes data, else the model's own loss.
         """
         held_out = self.batches.held_out
-        if not len(jax.tree.leaves(held_out)[0]):
+        if held_out is None or not len(jax.tree.leaves(held_out)[0]):
             raise ValueError(
                 lesson(
                     f"{self.name} holds no examples out, so there is nothing to score on.",
@@ -53,7 +54,7 @@ class Workload:
                     fix="pdl.batches(..., held_out=0.2).",
                 )
             )
-        metric = self.metric or self.model.loss
+        metric = self.metric or (lambda params, batch: self.model.loss(params, batch, ALONE))
         return float(jax.jit(metric)(jax.device_get(params), held_out))
 
 
@@ -62,7 +63,7 @@ def accuracy(model: Model) -> Callable:
 
     def share_of_hits(params, batch):
         assert model.predict is not None, "accuracy needs a model that predicts"
-        return jnp.mean(model.predict(params, batch).argmax(-1) == batch[1])
+        return jnp.mean(model.predict(params, batch, ALONE).argmax(-1) == batch[1])
 
     return share_of_hits
 

@@ -238,7 +238,7 @@ def test_pmap_has_one_axis(digits):
     """`pmap` on a grid of two axes is refused, with the two ways out."""
     words = message(
         r"PmapDataParallel works along `data` alone, but this mesh is "
-        r"{'data': 4, 'model': 2}\.",
+        r"data=4 x model=2\.",
         "pmap has one axis; a mesh of two is what shard_map came for.",
         r"pdl\.mesh\(data=8\), or DataParallel\.",
     )
@@ -425,7 +425,7 @@ def test_a_note_inside_a_loop(strategy, digits):
     words = message(
         "`energy` was noted inside a loop or another transformation of the loss.",
         "its value does not leave the loop by itself.",
-        "run equal blocks by `pdlkit.models.parts.repeat`, which hands notes out.",
+        "run equal blocks by pdl.models.repeat, which hands notes out.",
     )
     with pytest.raises(ValueError, match=words):
         program.step(fresh(program, work), work.batch(0))

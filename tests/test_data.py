@@ -233,3 +233,12 @@ def test_what_is_no_batches(given):
     """What cannot be taken for batches is refused, and the three ways to give them named."""
     with pytest.raises((ValueError, TypeError), match=r"\n  why: .*\n  try: "):
         pdl.Workload("mine", pdl.models.mlp(4, 2), optax.sgd(0.1), given)
+
+
+def test_nothing_held_out_is_no_score():
+    """Batches cut by you, or with nothing held out, have nothing to score on."""
+    x, y = np.ones((80, 4), np.float32), np.zeros(80, np.int32)
+    for given in ([(x, y)], pdl.batches(x, y, held_out=0)):
+        work = pdl.Workload("mine", pdl.models.mlp(4, 2), optax.sgd(0.1), given)
+        with pytest.raises(ValueError, match=r"mine holds no examples out.*\n  why: .*\n  try: "):
+            work.score(work.model.init(jax.random.key(0)))

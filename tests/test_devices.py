@@ -364,7 +364,7 @@ TypeError: mesh axis data=2.0 is not a whole number.
 absent_mesh(data=1024)
 ValueError: absent_mesh data=1024 has 1024 devices, more than 512.
   why: to compile for a device, this machine keeps threads and memory for it.
-  try: a smaller mesh, or the TPU compiler: pdl.inspect(..., target="v5e:16x16").
+  try: a smaller mesh.
 
 simulate_devices(0)
 ValueError: simulate_devices(0) is less than 1.
@@ -379,7 +379,7 @@ TypeError: simulate_devices(True) is not a whole number.
 simulate_devices(513)
 ValueError: simulate_devices(513) asks for more than 512.
   why: every simulated device costs threads and memory of this one machine.
-  try: fewer devices; inspect and predict answer for larger machines.
+  try: fewer devices.
 """.strip().split("\n\n")
 
 

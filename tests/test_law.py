@@ -32,6 +32,14 @@ class Tensor(pdl.Spmd):
         return {"down": lambda x, w, b: lax.psum(x @ w, self.axis) + b}
 
 
+@dataclasses.dataclass(frozen=True)
+class Own(pdl.Spmd):
+    """Say how gradients come about, as a pipeline does, but say the usual."""
+
+    def gradients(self, model, layers, mesh):
+        return super().gradients(model, layers, mesh)
+
+
 BOTH = pdl.DataParallel() | Tensor()
 CASES = {  # name: strategy, mesh
     "one": (pdl.OneDevice(), {"data": 1}),
@@ -46,6 +54,7 @@ CASES = {  # name: strategy, mesh
     "tensor 4": (Tensor(), {"model": 4}),
     "data 2 | tensor 4": (BOTH, {"data": 2, "model": 4}),
     "tensor 2 | data 4": (Tensor() | pdl.DataParallel(), {"model": 2, "data": 4}),
+    "own gradients | data 8": (Own() | pdl.DataParallel(), {"data": 8}),
     "automatic data 2 | tensor 4": (pdl.Automatic(BOTH), {"data": 2, "model": 4}),
 }
 # SGD, not Adam: Adam divides out a gradient that is n times too large.
@@ -59,6 +68,9 @@ each_case = pytest.mark.parametrize("case", CASES)
 each_family = pytest.mark.parametrize(
     "case",
     ["data 8", "pmap 2", "automatic data 8", "data 2 | tensor 4", "automatic data 2 | tensor 4"],
+)
+each_mean = pytest.mark.parametrize(
+    "case", ["data 8", "pmap 2", "automatic data 8", "data 2 | tensor 4", "own gradients | data 8"]
 )
 
 
@@ -142,7 +154,7 @@ def test_each_device_shows_its_own_loss(case, digits):
     np.testing.assert_allclose(metrics.loss, np.mean(own), rtol=1e-6)
 
 
-@each_family
+@each_mean
 def test_a_masked_loss_goes_through_mean(case, digits):
     """A loss over part of the examples is right where it says so by `layers.mean`."""
     strategy, axes = CASES[case]
@@ -166,7 +178,26 @@ def test_a_masked_loss_goes_through_mean(case, digits):
     np.testing.assert_allclose(metrics.device_loss, np.repeat(own, replicas), rtol=1e-5)
 
 
-@each_family
+@each_mean
+def test_a_mean_beside_a_plain_loss(case, digits):
+    """A balance term through `layers.mean` may stand beside a plain mean over examples."""
+    strategy, axes = CASES[case]
+
+    def balanced(params, batch, layers=ALONE):
+        logits = digits.model.predict(params, batch, layers)
+        count = jnp.asarray(len(logits), jnp.float32)
+        even = layers.mean(jax.nn.softmax(logits)[:, 0].sum(), count)
+        return jnp.mean(layers.cross_entropy(logits, batch[1])) + (even - 0.1) ** 2
+
+    work = dataclasses.replace(digits, model=digits.model._replace(loss=balanced))
+    start, batch = work.model.init(jax.random.key(0)), work.batch(0)
+    params, (loss,) = plain.train(balanced, optax.sgd(0.1), start, [batch])
+    here, (metrics,) = run(strategy, axes, work, optax.sgd(0.1), steps=1)
+    assert_close(here, params, 1e-6)
+    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+
+
+@each_mean
 def test_statistics_of_the_whole_batch(case, digits):
     """Batch statistics through `layers.mean` are those of the batch, not of a share."""
     strategy, axes = CASES[case]

@@ -327,3 +327,18 @@ def test_any_zip_reader_opens_it(run, saved):
         np.testing.assert_array_equal(
             file["state.params['last']['w']"], np.asarray(run.params["last"]["w"])
         )
+
+
+def test_more_than_is_wanted(run, tmp_path, patients):
+    """A file that holds more than the program wants is another optimizer's, and refused."""
+    adam = pdl.DataParallel().build(patients.model, optax.adam(1e-3), pdl.mesh(data=8))
+    plain = adam.on(pdl.mesh(data=8), optax.sgd(0.1))
+    path = pdl.save(pdl.fit(adam, patients, steps=1), tmp_path / "adam")
+    with pytest.raises(ValueError, match=r"holds .*optimizer.* as well, but the program wants"):
+        pdl.load(path, plain, patients)
+
+
+def test_the_seed_is_kept(tmp_path, program, patients):
+    """A run knows the seed of its order, so that it can go on in the same one."""
+    path = pdl.save(pdl.fit(program, patients, steps=1, seed=3), tmp_path / "run")
+    assert pdl.load(path, program, patients).seed == 3

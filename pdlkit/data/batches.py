@@ -42,11 +42,7 @@ class Given:
     """Batches that somebody else has cut; taken round and round, as they are."""
 
     batches: list[Any]
-
-    @property
-    def held_out(self):
-        """The last batch, for want of others; not held out from training."""
-        return self.batches[-1]
+    held_out: Any = None
 
     def batch(self, k: int, seed: int = 0):
         """Return batch `k`, beginning again after the last."""

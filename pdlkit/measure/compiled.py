@@ -10,6 +10,7 @@ from pdlkit.measure.flops import flops
 from pdlkit.measure.hlo import collectives
 from pdlkit.measure.jaxpr import asked
 from pdlkit.records import Memory, Program, Report
+from pdlkit.strategies.strategy import donating
 
 
 def inspect(
@@ -35,6 +36,7 @@ def inspect(
     state = jax.eval_shape(program.init, params)
     batch = jax.eval_shape(lambda batch: batch, work.batch(0))
     step = program.step if hasattr(program.step, "lower") else jax.jit(program.step)
+    step = donating(step)  # as training runs it: the new state takes the old one's place
     traced = jax.make_jaxpr(step)(state, batch)
     compiled = step.lower(state, batch).compile()
     sizes = dict(program.mesh.shape)

@@ -3,6 +3,6 @@
 from pdlkit.models.cnn import cnn, lenet
 from pdlkit.models.layers import Layers
 from pdlkit.models.mlp import mlp
-from pdlkit.models.parts import classify, regress
+from pdlkit.models.parts import classify, from_parts, regress, repeat
 
-__all__ = ["Layers", "classify", "cnn", "lenet", "mlp", "regress"]
+__all__ = ["Layers", "classify", "cnn", "from_parts", "lenet", "mlp", "regress", "repeat"]

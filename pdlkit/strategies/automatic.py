@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from pdlkit.strategies.data import DataParallel
 from pdlkit.strategies.layout import assemble, lay_out
-from pdlkit.strategies.listening import Ear
+from pdlkit.strategies.listening import Ear, same_on_every_share
 from pdlkit.strategies.spmd import Spmd
 
 
@@ -54,10 +54,11 @@ class Automatic:
         def gradients(params, batch):
             # The loss is taken share by share only to show each device its own.
             shares = _shares(batch, mesh, axis)
+            same = same_on_every_share(model.loss, params, shares, "share")
 
             def objective(params):
                 def one(share):
-                    ear = Ear(("share",))
+                    ear = Ear(("share",), same)
                     loss = model.loss(params, share, ear.layers({}))
                     return loss, jax.tree.map(lambda x: x[0], ear.metrics(loss))
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from pdlkit.errors import lesson
+from pdlkit.errors import fitting_sizes, lesson
 from pdlkit.models.parts import is_axes
 from pdlkit.records import Model
 
@@ -96,13 +96,11 @@ def _kind(dtype):
 
 def _indivisible(size: int, axis: str, ways: int, cuts: dict[str, str]) -> str:
     name = next(name for name, where in cuts.items() if where == axis)
-    below, above = size // ways * ways, (size // ways + 1) * ways
-    fitting = f"{below} or {above}" if below else str(above)
     what = f"a batch of {size} examples" if name == "batch" else f"a `{name}` of {size}"
     return lesson(
         f"{what} does not divide among {axis}={ways}.",
         why="each device takes a share of the same size.",
-        fix=f"a size of {fitting}, or another number of devices.",
+        fix=f"a size of {fitting_sizes(size, ways)}, or another number of devices.",
     )
 
 

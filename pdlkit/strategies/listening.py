@@ -10,15 +10,41 @@ from pdlkit.models.layers import Layers
 from pdlkit.records import Metrics
 
 
+def same_on_every_share(loss, params, shares, axis: str) -> bool:
+    """Return whether a loss is that of the whole batch whichever share it is given.
+
+    `vmap` refuses to give out one value for all shares where they differ. Traced
+    on shapes alone.
+
+    Args:
+        loss: params, batch, layers -> scalar.
+        params: as the loss takes them.
+        shares: like a batch, [shares, ...] each.
+        axis: the name that `layers.mean` is to sum over.
+    """
+
+    def of_a_share(params, share):
+        return loss(params, share, Ear((axis,)).layers({}))
+
+    try:
+        apart = jax.vmap(of_a_share, in_axes=(None, 0), out_axes=None, axis_name=axis)
+        jax.eval_shape(apart, params, shares)
+    except ValueError:  # and if it was the loss that raised, it will again, in earnest
+        return False
+    return True
+
+
 class Ear:
     """Hears one tracing of a loss; used once, thrown away with the trace.
 
     Args:
         cuts: the mesh (or `vmap`, or `pmap`) axes that the batch is cut over.
+        same: whether the loss is the same on every share; None inside
+            `shard_map`, where the type of the loss says so.
     """
 
-    def __init__(self, cuts: tuple[str, ...]):
-        self._cuts, self._trace = cuts, trace_now()
+    def __init__(self, cuts: tuple[str, ...], same: bool | None = None):
+        self._cuts, self._same, self._trace = cuts, same, trace_now()
         self._notes, self._mean = {}, None
 
     def layers(self, replaced: dict) -> Layers:
@@ -32,7 +58,8 @@ class Ear:
         own part is then put in place of the last such mean.
         """
         weight = None
-        if self._mean is not None and not varying_axes(loss):
+        same = not varying_axes(loss) if self._same is None else self._same
+        if self._mean is not None and same:
             own, whole, weight = self._mean
             loss = own if loss is whole else loss + own - whole
         return jax.tree.map(lambda x: jnp.asarray(x)[None], Metrics(loss, self._notes, weight))
@@ -55,7 +82,7 @@ class Ear:
                 lesson(
                     f"`{name}` was noted inside a loop or another transformation of the loss.",
                     why="its value does not leave the loop by itself.",
-                    fix="run equal blocks by `pdlkit.models.parts.repeat`, which hands notes out.",
+                    fix="run equal blocks by pdl.models.repeat, which hands notes out.",
                 )
             )
         self._notes[name] = value

@@ -16,7 +16,7 @@ from pdlkit.records import Collective, Model, ring_wire_bytes
 from pdlkit.strategies.listening import Ear
 
 
-def whole_share(model: Model, replaced: dict, cuts: tuple[str, ...], mesh) -> Callable:
+def whole_share(model: Model, replaced: dict, mesh) -> Callable:
     """Return params, batch -> gradients, metrics: one device's share of a step.
 
     The gradients are those of the loss of the whole batch with respect to this
@@ -24,8 +24,10 @@ def whole_share(model: Model, replaced: dict, cuts: tuple[str, ...], mesh) -> Ca
     """
 
     def share(params, batch):
+        cut = frozenset().union(*map(varying_axes, jax.tree.leaves(batch)))
+
         def objective(params):
-            ear = Ear(cuts)
+            ear = Ear(tuple(axis for axis in mesh.axis_names if axis in cut))
             loss = model.loss(params, batch, ear.layers(replaced))
             # A loss that differs between devices is a mean over this one's share;
             # one that does not is already that of the whole batch.

@@ -5,7 +5,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from pdlkit.errors import lesson, names
+from pdlkit.errors import fitting_sizes, lesson, names
 from pdlkit.models.parts import is_axes
 from pdlkit.records import Model, State
 
@@ -91,8 +91,7 @@ def check_divides(what: str, shape, spec, mesh: Mesh) -> None:
                 lesson(
                     f"{what} has a dimension of {size}, which does not divide among {axis}={ways}.",
                     why="each device of an axis holds a share of the same size.",
-                    fix=f"{axis}={fitting[-1]}, or a size of {size // ways * ways or ways} "
-                    f"or {(size // ways + 1) * ways}.",
+                    fix=f"{axis}={fitting[-1]}, or a size of {fitting_sizes(size, ways)}.",
                 )
             )
 

@@ -8,11 +8,11 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from pdlkit.devices import check_mesh
+from pdlkit.devices import check_mesh, grid
 from pdlkit.errors import lesson
 from pdlkit.records import Program
 from pdlkit.strategies.batch import batch_check
-from pdlkit.strategies.listening import Ear
+from pdlkit.strategies.listening import Ear, same_on_every_share
 from pdlkit.strategies.meeting import gradient_moves
 from pdlkit.strategies.placement import check_axes
 from pdlkit.strategies.strategy import first_state, update
@@ -50,15 +50,18 @@ class PmapDataParallel:
             raise ValueError(
                 lesson(
                     f"PmapDataParallel works along `{self.axis}` alone, but this mesh is "
-                    f"{dict(mesh.shape)}.",
+                    f"{grid(mesh.shape)}.",
                     why="pmap has one axis; a mesh of two is what shard_map came for.",
                     fix=f"pdl.mesh({self.axis}={mesh.size}), or DataParallel.",
                 )
             )
 
         def on_each_device(state, batch):
+            shares = jax.tree.map(lambda x: jax.ShapeDtypeStruct((ways, *x.shape), x.dtype), batch)
+            same = same_on_every_share(model.loss, state.params, shares, self.axis)
+
             def objective(params):
-                ear = Ear((self.axis,))
+                ear = Ear((self.axis,), same)
                 loss = model.loss(params, batch, ear.layers({}))
                 return loss, ear.metrics(loss)
 

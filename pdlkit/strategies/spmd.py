@@ -45,13 +45,19 @@ class Spmd:
 
         Run on each device with its own share; see `meeting.whole_share`.
         """
-        return whole_share(model, layers, tuple(self.cuts().values()), mesh)
+        return whole_share(model, layers, mesh)
+
+    def layer_moves(self, model: Model, mesh: Mesh) -> tuple[Collective, ...]:
+        """What the replaced layer operations send in one step, there and back."""
+        del model, mesh
+        return ()
 
     def moves(self, model: Model, mesh: Mesh) -> tuple[Collective, ...]:
         """What one step must send, as data: the line `Moves` of the docstring."""
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         specs = param_specs(model, self.rules(), mesh)
-        return gradient_moves(shapes, specs, tuple(self.cuts().values()), mesh)
+        gradients = gradient_moves(shapes, specs, tuple(self.cuts().values()), mesh)
+        return gradients + self.layer_moves(model, mesh)
 
     def __or__(self, other: "Spmd") -> "Spmd":
         return Hybrid((*self.split(), *other.split()))
@@ -125,6 +131,9 @@ class Hybrid(Spmd):
         if own:
             return own[0].gradients(model, layers, mesh)
         return super().gradients(model, layers, mesh)
+
+    def layer_moves(self, model, mesh):
+        return tuple(move for part in self.parts for move in part.layer_moves(model, mesh))
 
     def _join(self, table, *arguments):
         joined, owner = {}, {}

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
@@ -20,6 +21,11 @@ class Strategy(Protocol):
 def first_state(optimizer, params) -> State:
     """Return the state before any update."""
     return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def donating(step):
+    """Return the step that gives its state away, as training runs it; pmap's does not."""
+    return jax.jit(step, donate_argnums=0) if isinstance(step, jax.stages.Wrapped) else step
 
 
 def update(optimizer, state: State, grads) -> State:

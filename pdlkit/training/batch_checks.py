@@ -1,14 +1,32 @@
-"""Whether a batch can be learned from, asked on the host before a step."""
+"""Whether a batch can be learned from, asked on the host."""
+
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from pdlkit.errors import lesson
+from pdlkit.models.layers import ALONE
 from pdlkit.records import Model
 
 
+class Fault(NamedTuple):
+    """What is wrong with a batch, without the full stops."""
+
+    what: str
+    why: str
+    fix: str
+
+
 def check_values(batch, model: Model, k: int) -> None:
-    """Raise if a batch holds NaN, infinity, or labels that are no class.
+    """Raise ValueError if batch `k` cannot be learned from; see `find_fault`."""
+    fault = find_fault(batch, model, k)
+    if fault:
+        raise ValueError(lesson(f"{fault.what}.", why=f"{fault.why}.", fix=f"{fault.fix}."))
+
+
+def find_fault(batch, model: Model, k: int) -> Fault | None:
+    """Return whether a batch holds NaN, infinity, or labels that are no class.
 
     Args:
         batch: host arrays.
@@ -18,28 +36,30 @@ def check_values(batch, model: Model, k: int) -> None:
     for path, array in jax.tree_util.tree_leaves_with_path(batch):
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise ValueError(
-                lesson(
-                    f"batch {k} holds {np.asarray(array)[place]} in array "
-                    f"{jax.tree_util.keystr(path)}, at {list(place)}.",
-                    why="one such number makes every weight NaN within a step.",
-                    fix="drop or fill those examples, say with np.nan_to_num.",
-                )
+            return Fault(
+                f"batch {k} holds {np.asarray(array)[place]} in array "
+                f"{jax.tree_util.keystr(path)}, at {list(place)}",
+                "one such number makes every weight NaN within a step",
+                "drop or fill those examples, say with np.nan_to_num",
             )
-    if model.predict is None or not isinstance(batch, tuple) or len(batch) != 2:
-        return
+    return _labels_out_of_range(batch, model, k)
+
+
+def _labels_out_of_range(batch, model: Model, k: int) -> Fault | None:
+    predict = model.predict
+    if predict is None or not isinstance(batch, tuple) or len(batch) != 2:
+        return None
     labels = np.asarray(batch[1])
-    if not np.issubdtype(labels.dtype, np.integer) or not labels.size:
-        return
     params = jax.eval_shape(model.init, jax.random.key(0))
-    classes = jax.eval_shape(model.predict, params, batch).shape[-1]
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            lesson(
-                f"batch {k} has labels from {low} to {high}, but the model tells {classes} "
-                f"classes apart: 0 to {classes - 1}.",
-                why="a label is the place of the true class among the model's outputs.",
-                fix=f"labels from 0 on, or a model with {max(high + 1, 1)} outputs.",
-            )
-        )
+    outputs = jax.eval_shape(lambda p, b: predict(p, b, ALONE), params, batch).shape
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != outputs[:-1]:
+        return None  # numbers to come near to, not classes
+    classes, low, high = outputs[-1], int(labels.min()), int(labels.max())
+    if low >= 0 and high < classes:
+        return None
+    return Fault(
+        f"batch {k} has labels from {low} to {high}, but the model tells {classes} "
+        f"classes apart: 0 to {classes - 1}",
+        "a label is the place of the true class among the model's outputs",
+        f"labels from 0 on, or a model with {max(high + 1, 1)} outputs",
+    )

@@ -11,7 +11,8 @@ import optax
 
 from pdlkit.errors import NotFinite, lesson
 from pdlkit.records import Program, Record
-from pdlkit.training.batch_checks import check_values
+from pdlkit.strategies.strategy import donating
+from pdlkit.training.batch_checks import check_values, find_fault
 
 EVERY = 8  # steps between two waits; see `Loop`
 
@@ -52,7 +53,7 @@ class Loop:
         self.last = self.first + steps
         self._good = state  # never given to a step
         self._state = _copy(state)
-        self._step = _donating(program.step)
+        self._step = donating(program.step)
         self._waiting: list[tuple[int, jax.Array]] = []
 
     @property
@@ -118,18 +119,20 @@ class Loop:
             self._good = _copy(self._state)
 
     def _stop(self, what: str, step: int, device: int | None = None) -> None:
-        kept = int(np.ravel(self._good.step)[0])
-        message = lesson(
-            f"{what}.",
-            why="its batch is sound, so the weights have run away: too large an update, or a "
-            "logarithm or root of something not positive.",
-            fix=f"a smaller learning rate; the state after {kept} steps is kept in the error: "
-            "`except pdl.NotFinite as error: error.state`.",
+        why = (
+            "its batch is sound, so the weights have run away: too large an update, or a "
+            "logarithm or root of something not positive."
         )
-        try:  # a batch is a pure function of its number, so its fault can still be found
-            check_values(self.work.batch(step, self.seed), self.work.model, step)
-        except ValueError as fault:
-            message = str(fault)
+        fix = "a smaller learning rate"
+        # A batch is a pure function of its number, so its fault can still be found.
+        fault = find_fault(self.work.batch(step, self.seed), self.work.model, step)
+        if fault:
+            what, why, fix = fault.what, f"{what}.", fault.fix
+        kept = (
+            f"{fix}; the state after {int(np.ravel(self._good.step)[0])} steps is kept in the "
+            "error: `except pdl.NotFinite as error: error.state`."
+        )
+        message = lesson(f"{what}.", why=why, fix=kept)
         raise NotFinite(message, step=step, device=device, state=self._good)
 
 
@@ -147,11 +150,6 @@ def _check_here(state, program: Program) -> None:
                 "pdl.load carry the optimizer's state as well.",
             )
         )
-
-
-def _donating(step):
-    """Return the step that gives its state away, where it is one jitted program."""
-    return jax.jit(step, donate_argnums=0) if isinstance(step, jax.stages.Wrapped) else step
 
 
 @jax.jit

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from pdlkit.records import Metrics, Program, Record, Shown, State
+from pdlkit.records import Program, Record, Shown, State
 from pdlkit.training.loop import EVERY, Loop
 from pdlkit.training.signals import Pause, Set, Stop
 
@@ -27,6 +27,7 @@ class Run(Shown):
     state: State
     program: Program
     ended: str = "done"
+    seed: int = 0  # to be given to `fit` again, for the same order of examples
 
     @functools.cached_property
     def params(self):
@@ -66,23 +67,24 @@ def fit(
     loop = Loop(program, work, steps=steps, state=state, seed=seed)
     watchers = [watch] if callable(watch) else list(watch)
     history: list[Record] = []
-    finish = lambda ended: Run(work.name, tuple(history), loop.state, program, ended)  # noqa: E731
+
+    def finish(ended: str) -> Run:
+        _keep_numbers(history)
+        return Run(work.name, tuple(history), loop.state, program, ended, seed)
+
     try:
         for record in loop:
             history.append(dataclasses.replace(record, state=None))
-            if record.step % EVERY == 0:
+            if (record.step + 1 - loop.first) % EVERY == 0:  # the loop has just waited
                 _keep_numbers(history)
-            if any([_ask(watcher, record, loop) for watcher in watchers]):
-                _keep_numbers(history)
+            answers = [_ask(watcher, record, loop) for watcher in watchers]  # each is asked
+            if any(answers):
                 return finish("stopped")
     except KeyboardInterrupt:
-        _keep_numbers(history)
         return finish("interrupted")
     except Exception as error:  # whatever it was, what was learned before is kept
-        _keep_numbers(history)
         setattr(error, "run", finish("failed"))  # noqa: B010
         raise
-    _keep_numbers(history)
     return finish("done")
 
 
@@ -102,4 +104,4 @@ def _keep_numbers(history: list[Record]) -> None:
         start -= 1
     metrics = jax.device_get([record.metrics for record in history[start:]])
     for place, figures in enumerate(metrics, start):
-        history[place] = dataclasses.replace(history[place], metrics=Metrics(*figures))
+        history[place] = dataclasses.replace(history[place], metrics=figures)

@@ -22,7 +22,7 @@ def save(run: Run, path) -> Path:
     path = _npz(path)
     arrays = {f"state{name}": leaf for name, leaf in _named(jax.device_get(run.state))}
     arrays |= {f"history.{name}": figures for name, figures in _columns(run.history).items()}
-    about = json.dumps({"format": 1, "name": run.name, "ended": run.ended})
+    about = json.dumps({"format": 1, "name": run.name, "ended": run.ended, "seed": run.seed})
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         with unfinished.open("wb") as file:
@@ -52,9 +52,10 @@ def load(path, program: Program, work) -> Run:
     params = jax.eval_shape(work.model.init, jax.random.key(0))
     wanted = jax.eval_shape(program.init, params)
     leaves = [_fitting(path, name, like, arrays) for name, like in _named(wanted)]
+    _check_no_more(path, {f"state{name}" for name, _ in _named(wanted)}, arrays)
     state = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
     about = json.loads(str(arrays["about"]))
-    return Run(about["name"], _records(arrays), state, program, about["ended"])
+    return Run(about["name"], _records(arrays), state, program, about["ended"], about["seed"])
 
 
 def _npz(path) -> Path:
@@ -128,16 +129,25 @@ def _read(path: Path) -> dict:
     return arrays
 
 
+def _check_no_more(path: Path, wanted: set[str], arrays) -> None:
+    for name in arrays:
+        if name.startswith("state") and name not in wanted:
+            more = name.removeprefix("state")
+            raise ValueError(_mismatch(path, f"{more} as well", "nothing of that name"))
+
+
+def _mismatch(path: Path, holds: str, wants: str) -> str:
+    return lesson(
+        f"{path.name} holds {holds}, but the program wants {wants}.",
+        why="a run goes on only with the model and optimizer it began with.",
+        fix="build the program as it was when the run was saved.",
+    )
+
+
 def _fitting(path: Path, name: str, like, arrays):
     found = arrays.get(f"state{name}")
     if found is None or found.shape != like.shape or found.dtype != like.dtype:
         has = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"
-        raise ValueError(
-            lesson(
-                f"{path.name} holds {has} for {name}, but the program wants "
-                f"{like.dtype} {list(like.shape)}.",
-                why="a run goes on only with the model and optimizer it began with.",
-                fix="build the program as it was when the run was saved.",
-            )
-        )
+        wants = f"{like.dtype} {list(like.shape)}"
+        raise ValueError(_mismatch(path, f"{has} for {name}", wants))
     return jax.device_put(found, like.sharding)
