@@ -9,6 +9,7 @@ it was stored, as long as the notebook's code and its other outputs are the same
 """
 
 import argparse
+import base64
 import hashlib
 import os
 import re
@@ -42,6 +43,7 @@ def main() -> int:
     os.environ.update(STILL)
     for path in args.notebooks:
         print(path.name, "changed" if render(path, fresh=args.fresh) else "same", flush=True)
+    (HERE / "start.png").write_bytes(front_picture(HERE / "00_start.ipynb"))
     return 0
 
 
@@ -59,6 +61,12 @@ def render(path: Path, *, fresh: bool = False) -> bool:
     if changed:
         path.write_text(text, encoding="utf-8")
     return changed
+
+
+def front_picture(path: Path) -> bytes:
+    """Return the last picture of a notebook: lesson 00's stands in the README."""
+    shown = [output.get("data", {}) for cell in code_cells(read(path)) for output in cell.outputs]
+    return base64.b64decode([data["image/png"] for data in shown if "image/png" in data][-1])
 
 
 def read(path: Path):

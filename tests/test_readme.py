@@ -1,5 +1,6 @@
 """The README and the lessons keep their word: code that runs, one address."""
 
+import base64
 import json
 import re
 import subprocess
@@ -44,3 +45,12 @@ def test_there_is_one_address():
     for name, text in texts.items():
         found = {one or other for one, other in ADDRESS.findall(text)}
         assert found == {home}, name
+
+
+def test_the_picture_is_what_lesson_00_draws():
+    """The README's picture is the last one that lesson 00 stores, to the byte."""
+    lesson = json.loads((ROOT / "notebooks/00_start.ipynb").read_text(encoding="utf-8"))
+    outputs = [each for cell in lesson["cells"] for each in cell.get("outputs", ())]
+    drawn = [each["data"]["image/png"] for each in outputs if "image/png" in each.get("data", {})]
+    picture = (ROOT / "notebooks/start.png").read_bytes()
+    assert picture == base64.b64decode("".join(drawn[-1]))
