@@ -24,7 +24,10 @@ def first_state(optimizer, params) -> State:
 
 
 def donating(step):
-    """Return the step that gives its state away, as training runs it; pmap's does not."""
+    """Return the step that gives its state away, as training runs it.
+
+    A step that is not one jitted function (pmap's) keeps it.
+    """
     return jax.jit(step, donate_argnums=0) if isinstance(step, jax.stages.Wrapped) else step
 
 
