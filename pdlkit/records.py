@@ -76,6 +76,9 @@ class Program(NamedTuple):
     mesh: Any  # jax.sharding.Mesh
     place: Callable = keep_everything  # batch -> batch, cut and on its devices
 
+    def __repr__(self) -> str:
+        return f"<program on {' x '.join(f'{name}={n}' for name, n in self.mesh.shape.items())}>"
+
 
 class Shown:
     """A record that a notebook draws; its lowering is looked up when asked.

@@ -15,7 +15,7 @@ from pdlkit.models.layers import ALONE
 from pdlkit.records import Model
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Workload:
     """All to train but the strategy: name, model, optimizer, batches.
 
@@ -34,6 +34,9 @@ class Workload:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), given.batch(0))
         object.__setattr__(self, "batches", given)
         object.__setattr__(self, "model", self.model._replace(example=shapes))
+
+    def __repr__(self) -> str:
+        return f"<workload {self.name}: {len(self.batches)} batches an epoch>"
 
     def batch(self, k: int, seed: int = 0):
         """Return batch `k`, a pure function of (seed, k), reshuffled each epoch."""

@@ -242,3 +242,11 @@ def test_nothing_held_out_is_no_score():
         work = pdl.Workload("mine", pdl.models.mlp(4, 2), optax.sgd(0.1), given)
         with pytest.raises(ValueError, match=r"mine holds no examples out.*\n  why: .*\n  try: "):
             work.score(work.model.init(jax.random.key(0)))
+
+
+def test_a_notebook_shows_a_workload_and_a_program_in_a_line():
+    """What stands alone in a cell says what it is, in words that never vary."""
+    work = pdl.workloads.digits_mlp()
+    program = pdl.DataParallel().build(work.model, work.optimizer, pdl.mesh(data=4, model=2))
+    assert repr(work) == "<workload digits_mlp: 11 batches an epoch>"
+    assert repr(program) == "<program on data=4 x model=2>"
