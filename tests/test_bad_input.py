@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from stand_ins import Tensor
 
 import pdlkit as pdl
 from pdlkit.errors import lesson, names
@@ -25,19 +26,6 @@ EVERY_FAMILY = [
 ]
 each_family = pytest.mark.parametrize("strategy", EVERY_FAMILY, ids=str)
 each_that_cuts = pytest.mark.parametrize("strategy", EVERY_FAMILY[1:], ids=str)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor(pdl.Spmd):
-    """Cut the hidden axis: a stand-in with rules and layers."""
-
-    axis: str = "model"
-
-    def rules(self):
-        return {"mlp": self.axis}
-
-    def layers(self, mesh):
-        return {"down": lambda x, w, b: lax.psum(x @ w, self.axis) + b}
 
 
 class Pipeline(pdl.Spmd):

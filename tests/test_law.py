@@ -13,23 +13,10 @@ import numpy as np
 import optax
 import plain
 import pytest
-from jax import lax
+from stand_ins import Tensor
 
 import pdlkit as pdl
 from pdlkit.models.layers import ALONE
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor(pdl.Spmd):
-    """Cut each block's hidden axis: a stand-in that uses rules and layers."""
-
-    axis: str = "model"
-
-    def rules(self):
-        return {"mlp": self.axis}
-
-    def layers(self, mesh):
-        return {"down": lambda x, w, b: lax.psum(x @ w, self.axis) + b}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +78,17 @@ def run(strategy, axes, work, optimizer, steps=3):
         state, metrics = program.step(state, work.batch(k))
         seen.append(jax.device_get(metrics))
     return program.gather(state), seen
+
+
+def agrees_on_one_step(case, digits, loss):
+    """Check that one step with another loss is one device's; return its metrics."""
+    work = dataclasses.replace(digits, model=digits.model._replace(loss=loss))
+    start = work.model.init(jax.random.key(0))
+    params, (whole,) = plain.train(loss, optax.sgd(0.1), start, [work.batch(0)])
+    here, (metrics,) = run(*CASES[case], work, optax.sgd(0.1), steps=1)
+    assert_close(here, params, 1e-6)
+    np.testing.assert_allclose(metrics.loss, whole, rtol=1e-5)
+    return metrics
 
 
 def assert_close(tree, other, atol):
@@ -157,7 +155,6 @@ def test_each_device_shows_its_own_loss(case, digits):
 @each_mean
 def test_a_masked_loss_goes_through_mean(case, digits):
     """A loss over part of the examples is right where it says so by `layers.mean`."""
-    strategy, axes = CASES[case]
 
     def masked(params, batch, layers=ALONE):
         held = (batch[1] % 3 != 0).astype(jnp.float32)  # shares hold 5 to 13 of 16
@@ -165,14 +162,10 @@ def test_a_masked_loss_goes_through_mean(case, digits):
         layers.note("held", held.sum())
         return layers.mean((held * losses).sum(), held.sum())
 
-    work = dataclasses.replace(digits, model=digits.model._replace(loss=masked))
-    start, batch = work.model.init(jax.random.key(0)), work.batch(0)
-    params, (loss,) = plain.train(masked, optax.sgd(0.1), start, [batch])
-    here, (metrics,) = run(strategy, axes, work, optax.sgd(0.1), steps=1)
-    assert_close(here, params, 1e-6)
-    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+    metrics = agrees_on_one_step(case, digits, masked)
     assert len(metrics.notes["held"]) == len(metrics.device_loss)
-    shares = zip(*jax.tree.map(lambda x: np.split(x, axes["data"]), batch), strict=True)
+    ways, start = CASES[case][1]["data"], digits.model.init(jax.random.key(0))
+    shares = zip(*jax.tree.map(lambda x: np.split(x, ways), digits.batch(0)), strict=True)
     own = np.array([float(masked(start, share)) for share in shares])
     replicas = len(metrics.device_loss) // len(own)
     np.testing.assert_allclose(metrics.device_loss, np.repeat(own, replicas), rtol=1e-5)
@@ -181,7 +174,6 @@ def test_a_masked_loss_goes_through_mean(case, digits):
 @each_mean
 def test_a_mean_beside_a_plain_loss(case, digits):
     """A balance term through `layers.mean` may stand beside a plain mean over examples."""
-    strategy, axes = CASES[case]
 
     def balanced(params, batch, layers=ALONE):
         logits = digits.model.predict(params, batch, layers)
@@ -189,18 +181,12 @@ def test_a_mean_beside_a_plain_loss(case, digits):
         even = layers.mean(jax.nn.softmax(logits)[:, 0].sum(), count)
         return jnp.mean(layers.cross_entropy(logits, batch[1])) + (even - 0.1) ** 2
 
-    work = dataclasses.replace(digits, model=digits.model._replace(loss=balanced))
-    start, batch = work.model.init(jax.random.key(0)), work.batch(0)
-    params, (loss,) = plain.train(balanced, optax.sgd(0.1), start, [batch])
-    here, (metrics,) = run(strategy, axes, work, optax.sgd(0.1), steps=1)
-    assert_close(here, params, 1e-6)
-    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+    agrees_on_one_step(case, digits, balanced)
 
 
 @each_mean
 def test_statistics_of_the_whole_batch(case, digits):
     """Batch statistics through `layers.mean` are those of the batch, not of a share."""
-    strategy, axes = CASES[case]
 
     def standardised(params, batch, layers=ALONE):
         x, y = batch
@@ -209,14 +195,9 @@ def test_statistics_of_the_whole_batch(case, digits):
         spread = layers.mean(((x - mean[None]) ** 2).sum(0), count)
         scaled = (x - mean[None]) / jnp.sqrt(spread + 0.1)[None]
         losses = layers.cross_entropy(digits.model.predict(params, (scaled, y), layers), y)
-        return jnp.sqrt(jnp.mean(losses) if layers is ALONE else layers.mean(losses.sum(), count))
+        return jnp.sqrt(layers.mean(losses.sum(), count))
 
-    work = dataclasses.replace(digits, model=digits.model._replace(loss=standardised))
-    start, batch = work.model.init(jax.random.key(0)), work.batch(0)
-    params, (loss,) = plain.train(standardised, optax.sgd(0.1), start, [batch])
-    here, (metrics,) = run(strategy, axes, work, optax.sgd(0.1), steps=1)
-    assert_close(here, params, 1e-6)
-    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+    agrees_on_one_step(case, digits, standardised)
 
 
 @each_family
