@@ -41,12 +41,12 @@ def same_update(program: Program, work, *, steps: int = 3) -> Passed:
     start = jax.device_get(work.model.init(jax.random.key(0)))
     sgd = optax.sgd(1.0)
     many, one = program.on(program.mesh, sgd), OneDevice().build(work.model, sgd, program.mesh)
+    batches = [work.batch(k) for k in range(steps)]
     worst = 0.0
-    for k in range(steps):
-        pair = [_change(each, start, [work.batch(k)]) for each in (many, one)]
+    for batch in batches:
+        pair = [_change(each, start, [batch]) for each in (many, one)]
         worst = max(worst, _check_arrays(*pair))
 
-    batches = [work.batch(k) for k in range(steps)]
     one = OneDevice().build(work.model, work.optimizer, program.mesh)
     _check_whole(_change(program, start, batches), _change(one, start, batches))
     return Passed(f"same updates as one device, over {steps} batches", worst)

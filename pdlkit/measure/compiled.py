@@ -9,6 +9,7 @@ from pdlkit.devices import absent_mesh
 from pdlkit.measure.flops import flops
 from pdlkit.measure.hlo import collectives
 from pdlkit.measure.jaxpr import asked
+from pdlkit.models.parts import param_shapes
 from pdlkit.records import Memory, Program, Report
 from pdlkit.strategies.strategy import donating
 
@@ -32,8 +33,7 @@ def inspect(
     """
     if mesh is not None:
         program = program.on(mesh if isinstance(mesh, Mesh) else absent_mesh(**_sizes(mesh)))
-    params = jax.eval_shape(lambda: work.model.init(jax.random.key(0)))
-    state = jax.eval_shape(program.init, params)
+    state = jax.eval_shape(program.init, param_shapes(work.model))
     batch = jax.eval_shape(lambda batch: batch, work.batch(0))
     step = program.step if hasattr(program.step, "lower") else jax.jit(program.step)
     step = donating(step)  # as training runs it: the new state takes the old one's place

@@ -55,6 +55,11 @@ def repeat(block, params, x, *, axes, layers):
     return x
 
 
+def param_shapes(model: Model):
+    """Return the shapes and dtypes of a model's params; nothing is run."""
+    return jax.eval_shape(model.init, jax.random.key(0))
+
+
 def is_axes(node) -> bool:
     """Return whether this node of an axes tree names one array's axes."""
     return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)

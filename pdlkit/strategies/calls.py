@@ -4,6 +4,7 @@ import jax
 
 from pdlkit.errors import lesson, names
 from pdlkit.models.layers import Layers, recording
+from pdlkit.models.parts import param_shapes
 from pdlkit.records import Model
 
 
@@ -15,7 +16,7 @@ def check_calls(who: str, model: Model, replaced: dict, batch) -> None:
     if not replaced:
         return
     layers, called = recording(Layers())
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = param_shapes(model)
     jax.eval_shape(lambda params, batch: model.loss(params, batch, layers), params, batch)
     for name in replaced:
         if name not in called:

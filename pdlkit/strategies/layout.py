@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from pdlkit.devices import check_mesh
 from pdlkit.records import Model, Program, State
 from pdlkit.strategies.batch import batch_check, batch_specs
-from pdlkit.strategies.placement import check_axes, param_specs, state_shardings
+from pdlkit.strategies.placement import check_axes, param_specs, shardings, state_shardings
 from pdlkit.strategies.strategy import first_state, update
 
 
@@ -56,7 +55,7 @@ def assemble(layout: Layout, gradients: Callable, *, on: Callable) -> Program:
     model, optimizer, mesh = layout.model, layout.optimizer, layout.mesh
 
     check = batch_check(model, layout.cuts, mesh)
-    places = jax.tree.map(lambda spec: NamedSharding(mesh, spec), layout.batch, is_leaf=is_spec)
+    places = shardings(layout.batch, mesh)
 
     @jax.jit
     def step(state, batch):
@@ -77,8 +76,3 @@ def assemble(layout: Layout, gradients: Callable, *, on: Callable) -> Program:
         mesh=mesh,
         place=place,
     )
-
-
-def is_spec(node) -> bool:
-    """Return whether a node is a PartitionSpec, which old JAX makes a tuple."""
-    return isinstance(node, P)

@@ -6,7 +6,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from pdlkit.errors import fitting_sizes, lesson, names
-from pdlkit.models.parts import is_axes
+from pdlkit.models.parts import is_axes, param_shapes
 from pdlkit.records import Model, State
 
 
@@ -22,7 +22,7 @@ def param_specs(model: Model, rules: dict[str, str], mesh: Mesh):
         ValueError: `model.axes` does not fit the params, or an axis does not
             divide among the devices it is cut over.
     """
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = param_shapes(model)
     if model.axes is None:  # arrays without names are kept whole
         return jax.tree.map(lambda _: P(), shapes)
     named = jax.tree_util.tree_leaves_with_path(model.axes, is_leaf=is_axes)
@@ -98,7 +98,7 @@ def check_divides(what: str, shape, spec, mesh: Mesh) -> None:
 
 def state_shardings(model: Model, optimizer, specs, mesh: Mesh) -> State:
     """Return where a whole state lives: optimizer arrays lie beside their params."""
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = param_shapes(model)
     memory = jax.eval_shape(optimizer.init, params)
     # Some optimizers keep arrays of other shapes (Adafactor): those stay whole.
     beside = optax.tree_map_params(
@@ -109,7 +109,13 @@ def state_shardings(model: Model, optimizer, specs, mesh: Mesh) -> State:
         specs,
         transform_non_params=lambda _: P(),
     )
-    place = lambda tree: jax.tree.map(  # noqa: E731
-        lambda spec: NamedSharding(mesh, spec), tree, is_leaf=lambda node: isinstance(node, P)
+    return State(*(shardings(tree, mesh) for tree in (P(), specs, beside)))
+
+
+def shardings(specs, mesh: Mesh):
+    """Return a tree of specs as places on a mesh."""
+    return jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec),
+        specs,
+        is_leaf=lambda node: isinstance(node, P),  # a tuple, on old JAX
     )
-    return State(place(P()), place(specs), place(beside))

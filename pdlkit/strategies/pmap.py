@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from pdlkit.devices import check_mesh, grid
 from pdlkit.errors import lesson
+from pdlkit.models.parts import param_shapes
 from pdlkit.records import Program
 from pdlkit.strategies.batch import batch_check
 from pdlkit.strategies.listening import Ear, same_on_every_share
@@ -34,7 +35,7 @@ class PmapDataParallel:
 
     def moves(self, model, mesh):
         """What one step must send, as data: the line `Moves` of the docstring."""
-        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        shapes = param_shapes(model)
         return gradient_moves(shapes, jax.tree.map(lambda _: P(), shapes), (self.axis,), mesh)
 
     def build(self, model, optimizer, mesh) -> Program:

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from pdlkit.errors import lesson
+from pdlkit.models.parts import param_shapes
 from pdlkit.records import Collective, Model, Program
 from pdlkit.strategies.calls import check_calls
 from pdlkit.strategies.layout import assemble, lay_out
@@ -54,7 +55,7 @@ class Spmd:
 
     def moves(self, model: Model, mesh: Mesh) -> tuple[Collective, ...]:
         """What one step must send, as data: the line `Moves` of the docstring."""
-        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        shapes = param_shapes(model)
         specs = param_specs(model, self.rules(), mesh)
         gradients = gradient_moves(shapes, specs, tuple(self.cuts().values()), mesh)
         return gradients + self.layer_moves(model, mesh)

@@ -7,6 +7,7 @@ import numpy as np
 
 from pdlkit.errors import lesson
 from pdlkit.models.layers import ALONE
+from pdlkit.models.parts import param_shapes
 from pdlkit.records import Model
 
 
@@ -50,7 +51,7 @@ def _labels_out_of_range(batch, model: Model, k: int) -> Fault | None:
     if predict is None or not isinstance(batch, tuple) or len(batch) != 2:
         return None
     labels = np.asarray(batch[1])
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = param_shapes(model)
     outputs = jax.eval_shape(lambda p, b: predict(p, b, ALONE), params, batch).shape
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != outputs[:-1]:
         return None  # numbers to come near to, not classes

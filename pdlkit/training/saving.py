@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from pdlkit.errors import lesson
+from pdlkit.models.parts import param_shapes
 from pdlkit.records import Metrics, Program, Record
 from pdlkit.training.run import Run
 
@@ -49,8 +50,7 @@ def load(path, program: Program, work) -> Run:
     """
     path = _npz(path)
     arrays = _read(path)
-    params = jax.eval_shape(work.model.init, jax.random.key(0))
-    wanted = jax.eval_shape(program.init, params)
+    wanted = jax.eval_shape(program.init, param_shapes(work.model))
     leaves = [_fitting(path, name, like, arrays) for name, like in _named(wanted)]
     _check_no_more(path, {f"state{name}" for name, _ in _named(wanted)}, arrays)
     state = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
