@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -162,6 +163,7 @@ class Record:
     metrics: Metrics
     seconds: float  # measured: wall time a step over the last 8, the caller's own work included
     state: State | None = None  # valid until the next record; None in a history
+    waiting: float = math.nan  # of these seconds, how many the loop waited for its devices
 
     @property
     def loss(self) -> float:
@@ -177,3 +179,17 @@ class Record:
     def notes(self) -> Mapping[str, Any]:
         """What the model noted: name -> [mesh.size, ...]."""
         return self.metrics.notes
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What a watcher is told before the first step, and when the mesh changes."""
+
+    name: str  # the workload's
+    first: int  # the step it begins with
+    last: int  # the one it ends before
+    mesh: Mapping[str, int]  # axis -> size
+    devices_here: int  # to how many it could grow
+    learning_rate: float | None  # None where it cannot be set
+    awaited: bool  # whether clicks arrive while it runs
+    inspect: Callable[[], Report]  # counts what one step does; compiles it

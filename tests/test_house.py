@@ -16,14 +16,14 @@ PACKAGE = ROOT / "pdlkit"
 
 # Rooms in one row do not import each other; a row imports only from the rows above it.
 HOUSE = (
-    ("errors", "units"),  # floor 0, which has stairs of its own
+    ("errors", "units", "signals"),  # floor 0, which has stairs of its own
     ("records", "compat"),
-    ("pictures",),
-    ("cpu",),  # floor 1
+    ("pictures", "timings"),
+    ("cpu", "cores"),  # floor 1
     ("devices", "processes"),
     ("collectives", "schedules", "models", "data"),  # floor 2
     ("strategies", "workloads"),  # floor 3
-    ("measure", "predict"),  # floor 4
+    ("measure", "prediction"),  # floor 4
     ("training", "serve", "drawing"),  # floor 5
     ("learn", "extras", "cli"),  # floor 6
 )

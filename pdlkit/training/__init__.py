@@ -1,8 +1,7 @@
 """The loop, its callbacks, and runs that can be kept."""
 
 from pdlkit.training.loop import train
-from pdlkit.training.run import Run, fit
+from pdlkit.training.run import Run, fit, fit_async
 from pdlkit.training.saving import load, save
-from pdlkit.training.signals import Pause, Set, Stop
 
-__all__ = ["Pause", "Run", "Set", "Stop", "fit", "load", "save", "train"]
+__all__ = ["Run", "fit", "fit_async", "load", "save", "train"]

@@ -1,7 +1,5 @@
 """The loop: batches in, records out, never further than it can turn back."""
 
-import collections
-import time
 from collections.abc import Iterator
 
 import jax
@@ -11,8 +9,12 @@ import optax
 
 from pdlkit.errors import NotFinite, lesson
 from pdlkit.records import Program, Record
+from pdlkit.signals import Drop, Set, Slow
 from pdlkit.strategies.strategy import donating
 from pdlkit.training.batch_checks import check_values, find_fault
+from pdlkit.training.clock import Clock
+from pdlkit.training.moving import carry, check_place, resized, without
+from pdlkit.training.straggler import Burden
 
 EVERY = 8  # steps between two waits; see `Loop`
 
@@ -51,10 +53,13 @@ class Loop:
         _check_here(state, program)
         self.first = int(np.ravel(state.step)[0])
         self.last = self.first + steps
+        self._at = self.first  # the step that comes next
         self._good = state  # never given to a step
         self._state = _copy(state)
         self._step = donating(program.step)
+        self._burden: Burden | None = None
         self._waiting: list[tuple[int, jax.Array]] = []
+        self._clock = Clock(EVERY)
 
     @property
     def state(self):
@@ -62,14 +67,77 @@ class Loop:
         gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self._state))
         return self._state if not gone and _finite(self._state) else self._good
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Turn the learning rate for the steps to come.
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate of the next step; None where it is a constant of the step."""
+        found = self._learning_rates()
+        return float(np.ravel(found[0])[0]) if found else None
+
+    def rest(self) -> None:
+        """Forget the time that passed while training was paused."""
+        self._clock.start()
+
+    def obey(self, signal) -> None:
+        """Do what a callback asked for, before the next step.
 
         Raises:
-            ValueError: the optimizer has no learning rate in its state.
+            ValueError: it cannot be done; the training can go on as it is.
         """
-        memory = self._state.optimizer
-        found = optax.tree_utils.tree_get_all_with_path(memory, "learning_rate")
+        match signal:
+            case Set(learning_rate, devices):
+                if learning_rate is not None:
+                    self._set_learning_rate(learning_rate)
+                if devices is not None and devices != self.program.mesh.size:
+                    self._move(resized(self.program, self.work, devices))
+            case Drop(device):
+                self._move(without(self.program, self.work, device))
+            case Slow(device, seconds):
+                check_place(self.program, device)
+                where = self.program.mesh.devices.flat[device]
+                self._burden = Burden(where, seconds) if seconds > 0 else None
+
+    def __iter__(self) -> Iterator[Record]:
+        first = self.work.batch(self.first, self.seed)
+        check_values(first, self.work.model, self.first)
+        self._batch = self.program.place(first)
+        self._clock.start()
+        while self._at < self.last:
+            step = self._at
+            self._clock.resume()
+            state = self._burden(self._state) if self._burden else self._state
+            self._state, metrics = self._step(state, self._batch)
+            self._waiting.append((step, metrics.device_loss))
+            self._clock.pause()
+            self._at += 1
+            self._feed()  # while the devices work
+            self._clock.resume()
+            self._wait(step)
+            seconds, waiting = self._clock.lap()
+            yield Record(step, metrics, seconds, self._state, waiting)
+
+    def _feed(self) -> None:
+        """Put the next step's batch on its devices."""
+        if self._at < self.last:
+            self._batch = self.program.place(self.work.batch(self._at, self.seed))
+
+    def _move(self, program: Program) -> None:
+        """Go on with another program of the same strategy, on its mesh."""
+        self._settle(self._at - 1)
+        self._state = carry(self._state, self.program, program, self.work)
+        self._good = _copy(self._state)
+        slow = self._burden.device if self._burden else None
+        if slow not in program.mesh.devices.flat:
+            self._burden = None
+        self.program, self._step = program, donating(program.step)
+        self._feed()
+        self._clock.start()
+
+    def _learning_rates(self) -> list:
+        found = optax.tree_utils.tree_get_all_with_path(self._state.optimizer, "learning_rate")
+        return [leaf for _, leaf in found]
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        found = self._learning_rates()
         if not found:
             raise ValueError(
                 lesson(
@@ -78,32 +146,20 @@ class Loop:
                     fix="optax.inject_hyperparams(optax.sgd)(learning_rate=0.1).",
                 )
             )
-        old = found[0][1]
+        old = found[0]
         new = jax.device_put(np.full(old.shape, learning_rate, old.dtype), old.sharding)
-        memory = optax.tree_utils.tree_set(memory, learning_rate=new)
+        memory = optax.tree_utils.tree_set(self._state.optimizer, learning_rate=new)
         self._state = self._state._replace(optimizer=memory)
-
-    def __iter__(self) -> Iterator[Record]:
-        first = self.work.batch(self.first, self.seed)
-        check_values(first, self.work.model, self.first)
-        batch = self.program.place(first)
-        clock = collections.deque([time.perf_counter()], maxlen=EVERY + 1)
-        for step in range(self.first, self.last):
-            self._state, metrics = self._step(self._state, batch)
-            self._waiting.append((step, metrics.device_loss))
-            if step + 1 < self.last:  # while the devices work
-                batch = self.program.place(self.work.batch(step + 1, self.seed))
-            self._wait(step)
-            if step == self.first + 1:
-                del clock[0]  # the first step compiled; it is no measure of the others
-            clock.append(time.perf_counter())
-            seconds = (clock[-1] - clock[0]) / (len(clock) - 1)
-            yield Record(step, metrics, seconds, self._state)
 
     def _wait(self, step: int) -> None:
         done = step - self.first + 1
-        if done > EVERY and done % EVERY and step + 1 < self.last:
-            return
+        if done <= EVERY or done % EVERY == 0 or self._at == self.last:
+            self._look()
+        if done % EVERY == 0 or self._at == self.last:
+            self._settle(step)
+
+    def _look(self) -> None:
+        """Wait for the devices, and look at the losses that came since the last wait."""
         losses = jax.device_get(self._waiting)
         jax.block_until_ready(self._state)
         self._waiting.clear()
@@ -113,10 +169,13 @@ class Loop:
                 device = int(wrong[0])
                 what = f"the loss of step {at} is {loss[device]} on device {device} of {len(loss)}"
                 self._stop(what, at, device)
-        if done % EVERY == 0 or step + 1 == self.last:
-            if not _finite(self._state):
-                self._stop(f"a weight is not finite after step {step}, though its loss is", step)
-            self._good = _copy(self._state)
+
+    def _settle(self, step: int) -> None:
+        """Put a good state aside, or raise."""
+        self._look()
+        if not _finite(self._state):
+            self._stop(f"a weight is not finite after step {step}, though its loss is", step)
+        self._good = _copy(self._state)
 
     def _stop(self, what: str, step: int, device: int | None = None) -> None:
         why = (

@@ -1,17 +1,22 @@
-"""A whole training in one call, and what is left of it."""
+"""A whole training in one call, blocking or awaited, and what is left of it."""
 
+import asyncio
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import jax
 
-from pdlkit.records import Program, Record, Shown, State
+from pdlkit.measure import inspect
+from pdlkit.records import Program, Record, Shown, State, Training
+from pdlkit.signals import Pause, Stop
 from pdlkit.training.loop import EVERY, Loop
-from pdlkit.training.signals import Pause, Set, Stop
 
 BREATH = 0.05  # seconds between two questions to a callback that said Pause
+GLANCE = 0.01  # seconds after which an awaited training lets others have a turn
+
+Watch = Callable | Sequence[Callable]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -45,7 +50,7 @@ def fit(
     steps: int,
     state: State | None = None,
     seed: int = 0,
-    watch: Callable | Sequence[Callable] = (),
+    watch: Watch = (),
 ) -> Run:
     """Train, and return the run; an interrupt (Ctrl-C) ends it cleanly.
 
@@ -55,46 +60,139 @@ def fit(
         steps: how many more updates to make.
         state: where to go on, say `run.state`; by default a fresh one.
         seed: of the first params and of the order of the examples.
-        watch: functions of a record, asked after every step; each may answer
-            `Stop()`, `Pause()` or `Set(learning_rate=...)`. One that reads a
-            loss makes every step wait for it.
+        watch: functions of a record, asked after every step, such as a `pdl.Board()`;
+            each may answer `Stop()`, `Pause()`, `Set(learning_rate=..., devices=...)`,
+            `Slow(device, seconds)` or `Drop(device)`. One that reads a loss makes
+            every step wait for it. One with a method `begin` is told what will be
+            trained (a `Training`), one with `end` is given the run, and one with
+            `refused` the ValueError of what it asked for in vain.
 
     Raises:
-        ValueError: the first batch cannot be learned from.
+        ValueError: the first batch cannot be learned from, or an answer not obeyed.
         NotFinite: a loss or a weight became NaN or infinite.
         Exception: what a callback raised. Each error has what there was as its `run`.
     """
     loop = Loop(program, work, steps=steps, state=state, seed=seed)
+    turns = _turns(loop, watch, awaited=False)
+    while True:
+        try:
+            if wait := next(turns):
+                time.sleep(wait)
+        except StopIteration as done:
+            return done.value
+        except KeyboardInterrupt as interrupt:
+            return _thrown(turns, interrupt)
+
+
+async def fit_async(
+    program: Program,
+    work,
+    *,
+    steps: int,
+    state: State | None = None,
+    seed: int = 0,
+    watch: Watch = (),
+) -> Run:
+    """Train as `fit` does, and let sliders and buttons answer meanwhile.
+
+    `run = await pdl.fit_async(...)` in a notebook: clicks reach the callbacks
+    between two steps. Needs ipykernel 7 or later; before, they arrive when the
+    cell has ended, and only an interrupt stops it.
+
+    Raises:
+        ValueError, NotFinite, Exception: as `fit` does.
+    """
+    loop = Loop(program, work, steps=steps, state=state, seed=seed)
+    turns = _turns(loop, watch, awaited=True)
+    shared = time.perf_counter()
+    while True:
+        try:
+            wait = next(turns)
+            if wait or time.perf_counter() - shared > GLANCE:
+                await asyncio.sleep(wait)
+                shared = time.perf_counter()
+        except StopIteration as done:
+            return done.value
+        except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
+            return _thrown(turns, interrupt)
+
+
+def _turns(loop: Loop, watch: Watch, *, awaited: bool) -> Generator[float, None, Run]:
+    """Yield after every step how long to sleep; return the run, however it ended."""
     watchers = [watch] if callable(watch) else list(watch)
     history: list[Record] = []
+    ended = "failed"
 
-    def finish(ended: str) -> Run:
+    def finish() -> Run:
         _keep_numbers(history)
-        return Run(work.name, tuple(history), loop.state, program, ended, seed)
+        run = Run(loop.work.name, tuple(history), loop.state, loop.program, ended, loop.seed)
+        _tell(watchers, "end", run)
+        return run
 
     try:
+        _tell(watchers, "begin", _about(loop, awaited))
         for record in loop:
             history.append(dataclasses.replace(record, state=None))
             if (record.step + 1 - loop.first) % EVERY == 0:  # the loop has just waited
                 _keep_numbers(history)
-            answers = [_ask(watcher, record, loop) for watcher in watchers]  # each is asked
-            if any(answers):
-                return finish("stopped")
-    except KeyboardInterrupt:
-        return finish("interrupted")
+            mesh, stop = loop.program.mesh, False
+            for watcher in watchers:  # each is asked
+                while isinstance(answer := watcher(record), Pause):
+                    yield BREATH
+                    loop.rest()
+                _obey(loop, watcher, answer)
+                stop = stop or isinstance(answer, Stop)
+            if stop:
+                ended = "stopped"
+                return finish()
+            if loop.program.mesh is not mesh:
+                _tell(watchers, "begin", _about(loop, awaited))
+            yield 0.0
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        ended = "interrupted"
+        return finish()
     except Exception as error:  # whatever it was, what was learned before is kept
-        setattr(error, "run", finish("failed"))  # noqa: B010
+        setattr(error, "run", finish())  # noqa: B010
         raise
-    return finish("done")
+    ended = "done"
+    return finish()
 
 
-def _ask(watcher, record: Record, loop: Loop) -> bool:
-    """Put a record to a watcher; do what it answers; return whether to stop."""
-    while isinstance(answer := watcher(record), Pause):
-        time.sleep(BREATH)
-    if isinstance(answer, Set):
-        loop.set_learning_rate(answer.learning_rate)
-    return isinstance(answer, Stop)
+def _thrown(turns: Generator[float, None, Run], interrupt: BaseException) -> Run:
+    """Hand an interrupt to a training that sleeps, and return what it leaves."""
+    try:
+        turns.throw(interrupt)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("an interrupted training goes on") from interrupt
+
+
+def _obey(loop: Loop, watcher: Callable, answer) -> None:
+    try:
+        loop.obey(answer)
+    except ValueError as error:
+        if not hasattr(watcher, "refused"):
+            raise
+        watcher.refused(error)
+
+
+def _tell(watchers: Sequence[Callable], what: str, news) -> None:
+    for watcher in watchers:
+        getattr(watcher, what, lambda _: None)(news)
+
+
+def _about(loop: Loop, awaited: bool) -> Training:
+    program, work = loop.program, loop.work
+    return Training(
+        name=work.name,
+        first=loop.first,
+        last=loop.last,
+        mesh=dict(program.mesh.shape),
+        devices_here=len(program.mesh.devices.flat[0].client.devices()),
+        learning_rate=loop.learning_rate,
+        awaited=awaited,
+        inspect=lambda: inspect(program, work),
+    )
 
 
 def _keep_numbers(history: list[Record]) -> None:

@@ -71,16 +71,20 @@ def _named(tree):
 
 
 def _columns(history) -> dict:
-    columns = {
+    if not history:
+        return {}
+    rows = {"device_loss": [record.device_loss for record in history]}  # a row for each device
+    if history[0].metrics.device_weight is not None:
+        rows["device_weight"] = [record.metrics.device_weight for record in history]
+    for name in history[0].notes:
+        rows[f"notes.{name}"] = [record.notes[name] for record in history]
+    return {
         "step": [record.step for record in history],
         "seconds": [record.seconds for record in history],
-        "device_loss": [record.device_loss for record in history],
+        "waiting": [record.waiting for record in history],
+        "devices": [record.device_loss.size for record in history],  # may change on the way
+        **{name: np.concatenate(each) for name, each in rows.items()},
     }
-    if history and history[0].metrics.device_weight is not None:
-        columns["device_weight"] = [record.metrics.device_weight for record in history]
-    for name in history[0].notes if history else ():
-        columns[f"notes.{name}"] = [record.notes[name] for record in history]
-    return columns
 
 
 def _records(arrays) -> tuple[Record, ...]:
@@ -89,17 +93,25 @@ def _records(arrays) -> tuple[Record, ...]:
         for name, array in arrays.items()
         if name.startswith("history.")
     }
-    notes = [name for name in columns if name.startswith("notes.")]
-    weights = columns.get("device_weight")
+    if not columns:
+        return ()
+    ends = np.cumsum(columns["devices"])[:-1]
+    rows = {
+        name: np.split(column, ends)
+        for name, column in columns.items()
+        if name.startswith(("device_", "notes."))
+    }
+    losses, weights = rows.pop("device_loss"), rows.pop("device_weight", None)
     return tuple(
         Record(
             int(step),
             Metrics(
-                columns["device_loss"][i],
-                {name.removeprefix("notes."): columns[name][i] for name in notes},
+                losses[i],
+                {name.removeprefix("notes."): row[i] for name, row in rows.items()},
                 None if weights is None else weights[i],
             ),
             float(columns["seconds"][i]),
+            waiting=float(columns["waiting"][i]),
         )
         for i, step in enumerate(columns["step"])
     )

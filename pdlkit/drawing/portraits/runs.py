@@ -1,5 +1,7 @@
 """What training looked like: the loss of each device, and of all."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pdlkit.drawing.scales import write
@@ -14,7 +16,7 @@ def losses(history: tuple[Record, ...]) -> Picture:
         return Picture("No step was made", (nothing,), alt="loss, 0 steps")
     steps = tuple(record.step for record in history)
     whole = tuple(record.loss for record in history)
-    each = np.stack([record.device_loss for record in history])  # [step, device]
+    each = by_device(history)
     count = each.shape[1]
     devices = [
         Line(f"device {i}", steps, tuple(each[:, i].tolist()), group="devices")
@@ -24,7 +26,15 @@ def losses(history: tuple[Record, ...]) -> Picture:
     who = f"each of {count} devices" if devices else "1 device"
     seen = f"loss of {who}, {len(history)} step{'s' * (len(history) != 1)}"
     panel = Panel(f"loss of {who}", "measured", (*devices, mean), x=Axis("step"), y=Axis("loss"))
-    return Picture(_found(whole, each[-1]), (panel,), alt=seen)
+    return Picture(_found(whole, history[-1].device_loss), (panel,), alt=seen)
+
+
+def by_device(history: Sequence[Record]) -> np.ndarray:
+    """Return [step, device], the losses; NaN where a device was not there."""
+    losses = np.full((len(history), max(record.device_loss.size for record in history)), np.nan)
+    for step, record in enumerate(history):
+        losses[step, : record.device_loss.size] = record.device_loss
+    return losses
 
 
 def _found(whole: tuple[float, ...], last: np.ndarray) -> str:
