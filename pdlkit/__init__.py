@@ -44,12 +44,20 @@ _HOME = {
     "inspect": "measure",
     "Report": "records",
     "Collective": "records",
+    "speedup": "training",
+    "Speedup": "timings",
+    "laws": "prediction.laws",
+    "compare": "training",
+    "Comparison": "timings",
+    "Board": "drawing.live",
+    "panels": "drawing.live.panels",
+    "explore": "drawing.live",
     "show": "drawing",
     "Picture": "pictures",
     "check": "learn",
 }
 
-_WHOLE = ("workloads", "models")  # modules, handed out as they are
+_WHOLE = ("workloads", "models", "panels", "laws")  # modules, handed out as they are
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -9,6 +9,8 @@ import importlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from pdlkit.errors import lesson
 from pdlkit.records import Shown
 
@@ -31,8 +33,8 @@ class Line(NamedTuple):
     """A curve; a y that is not finite is a gap in it."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
     group: str = ""  # "devices": its members are drawn as one crowd when many
     word: str = ""  # where it is not the panel's
 
@@ -133,7 +135,7 @@ class Picture(Shown):
     @property
     def svg(self) -> str:
         """The picture as one SVG document."""
-        return importlib.import_module("pdlkit.drawing.figures").encode(self, "svg").decode()
+        return importlib.import_module("pdlkit.drawing.svg").lower(self)
 
     def save(self, path) -> None:
         """Write a file; its suffix says what: .png .svg .pdf .txt .csv .json."""
@@ -141,7 +143,7 @@ class Picture(Shown):
 
 
 def _words(panel: Panel) -> set[str]:
-    own = {mark.word for mark in panel.marks if isinstance(mark, Line | Bar)}
+    own = {getattr(mark, "word", "") for mark in panel.marks}
     return {panel.word} | own - {""}
 
 

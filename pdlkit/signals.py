@@ -22,10 +22,10 @@ class Set(NamedTuple):
 
 
 class Slow(NamedTuple):
-    """Give one device, by its place in the mesh, extra work before its share of each step.
+    """Give one device, by its place in the mesh, extra work before each step.
 
     The work is real and changes no weight; `seconds` is what it takes alone on this
-    machine. `Slow(device, 0)` takes it away again.
+    machine. `Slow(device, 0)` takes it away again, and so does a change of the mesh.
     """
 
     device: int

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pdlkit.drawing.styles import spread
 from pdlkit.pictures import Axis, Bar, Cell, Line, Panel, Picture, Span, Table
 
 SECONDS = Axis("time", "s")
@@ -42,6 +43,17 @@ def lines_of(count: int, points: int = 200) -> Picture:
         for i in range(count)
     ]
     return one(lines, "measured", "loss", x=Axis("step"), y=Axis("loss"))
+
+
+def written(picture: Picture) -> set[str]:
+    """Return all that is written in the figure of a picture."""
+    from matplotlib.text import Text
+
+    from pdlkit.drawing.figures import draw
+
+    figure = draw(picture)
+    figure.draw_without_rendering()
+    return {text.get_text() for text in figure.findobj(Text)}
 
 
 def body(picture: Picture) -> str:
@@ -223,7 +235,7 @@ class TestFiles:
     @every_kind
     @pytest.mark.parametrize(
         ("suffix", "start"),
-        [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".txt", b"One step\n")],
+        [(".png", b"\x89PNG"), (".svg", b"<svg "), (".pdf", b"%PDF"), (".txt", b"One step\n")],
     )
     def test_the_suffix_says_the_form(self, picture, suffix, start, tmp_path):
         """`save` writes the form that the suffix names, the same bytes each time."""
@@ -286,47 +298,62 @@ class TestFigures:
 
     def test_every_line_is_named(self):
         """Up to ten lines are each named where they end."""
-        svg = lines_of(8).svg
-        assert all(f">device {i}</text>" in svg for i in range(8))
+        assert {f"device {i}" for i in range(8)} <= written(lines_of(8))
 
     def test_names_stand_apart(self):
         """Names beside lines that end close together do not lie on each other."""
-        from pdlkit.drawing.figures.lines import spread
-
         assert spread([0.0, 0.0, 0.5], 0.1) == [0.0, 0.1, 0.5]
         assert spread([0.95, 1.0, 1.0], 0.125) == [0.75, 0.875, 1.0]
 
     def test_64_lines_are_a_crowd(self):
         """Of 64 lines all are drawn and two are named."""
-        svg = lines_of(64).svg
-        assert ">device 63, highest of 64</text>" in svg
-        assert ">device 7</text>" not in svg
-        assert svg.count("opacity: 0.25") == 64
+        from pdlkit.drawing.figures import draw
+
+        names = written(lines_of(64))
+        assert {"device 0, lowest of 64", "device 63, highest of 64"} <= names
+        assert "device 7" not in names
+        (axes,) = draw(lines_of(64)).findobj(lambda artist: hasattr(artist, "get_xlim"))
+        assert sum(line.get_alpha() == 0.25 for line in axes.lines) == 62
 
     def test_a_log_axis_counts_in_powers_of_two(self):
         """Devices come in powers of two, and so do the ticks."""
         line = Line("ideal", (1, 2, 4, 8), (0.1, 0.2, 0.4, 0.8))
-        svg = one([line], "modelled", x=Axis("devices", log=True)).svg
-        assert all(f">{count}</text>" in svg for count in (1, 2, 4, 8))
-        assert "mathdefault" not in svg
+        ticks = written(one([line], "modelled", x=Axis("devices", log=True)))
+        assert {"1", "2", "4", "8"} <= ticks
+        assert not any("mathdefault" in tick for tick in ticks)
 
     def test_a_long_table_says_what_it_leaves_out(self):
         """A drawing shows 24 rows and how many more there are; the text shows all."""
         table = Table((Axis("row"),), tuple((f"row {i}",) for i in range(30)))
-        assert ">and 6 more</text>" in one([table]).svg
+        assert "and 6 more" in written(one([table]))
         assert "row 29" in one([table]).text
+
+    def test_a_line_known_otherwise_says_so(self):
+        """Where one line is modelled in a measured panel, its name says so."""
+        modelled = Line("ideal", (1, 2), (1, 2), word="modelled")
+        names = written(one([RISING, modelled], "measured", "speedup"))
+        assert {"rising", "ideal (modelled)", "measured and modelled"} <= names
+
+    @every_kind
+    def test_the_word_is_there(self, picture):
+        """The word stands in the drawing of any picture."""
+        assert picture.word in written(picture)
 
     def test_several_threads_draw_at_once(self):
         """Pictures drawn in threads are those drawn in one, and leave no setting behind."""
         import matplotlib
 
+        from pdlkit.drawing.figures import encode
+
         pictures = list(EACH_KIND.values()) * 2
-        plain, before = [picture.svg for picture in pictures], dict(matplotlib.rcParams)
+        plain = [encode(picture, "png") for picture in pictures]
+        before = dict(matplotlib.rcParams)
         hurry = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)
         try:
             with ThreadPoolExecutor(4) as pool:
-                assert list(pool.map(lambda picture: picture.svg, pictures)) == plain
+                drawn = pool.map(lambda picture: encode(picture, "png"), pictures)
+                assert list(drawn) == plain
         finally:
             sys.setswitchinterval(hurry)
         assert dict(matplotlib.rcParams) == before
@@ -335,7 +362,9 @@ class TestFigures:
         """A style that the reader has set changes no picture, and is left as it was."""
         import matplotlib
 
-        plain = EACH_KIND["bar"].svg
+        from pdlkit.drawing.figures import encode
+
+        plain = encode(EACH_KIND["bar"], "png")
         with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 30}):
-            assert EACH_KIND["bar"].svg == plain
+            assert encode(EACH_KIND["bar"], "png") == plain
             assert matplotlib.rcParams["font.size"] == 30

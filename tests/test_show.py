@@ -270,12 +270,13 @@ class TestNotebooks:
         assert REPORT._repr_mimebundle_() == bundle(REPORT)
 
     def test_matplotlib_is_loaded_for_the_first_drawing(self):
-        """Pictures as data and as text need no matplotlib, and drawing no pyplot."""
+        """Pictures as data, text and SVG need no matplotlib, and drawing no pyplot."""
         script = (
             "import sys; from pdlkit.drawing import show; from pdlkit.records import Memory\n"
-            "picture = show(Memory(1, 1, 1, 1)); picture.text\n"
+            "picture = show(Memory(1, 1, 1, 1)); picture.text; picture.svg\n"
             "assert 'matplotlib' not in sys.modules\n"
-            "picture.svg; assert 'matplotlib.pyplot' not in sys.modules"
+            "picture._repr_mimebundle_(); assert 'matplotlib' in sys.modules\n"
+            "assert 'matplotlib.pyplot' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)
 

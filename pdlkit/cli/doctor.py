@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from pdlkit.cores import allowed_cores, within_quota
 from pdlkit.units import write_bytes
 
 OK, NOTE, MISSING = "ok", "note", "missing"
@@ -58,13 +59,6 @@ def table(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def allowed_cores() -> int:
-    """Return the cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # macOS has it not
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def machine(root: Path, cores: int) -> list[Finding]:
     """Return cores and free memory, a container's limits counted in.
 
@@ -72,9 +66,7 @@ def machine(root: Path, cores: int) -> list[Finding]:
         root: where `proc` and `sys` are.
         cores: what the operating system allows.
     """
-    quota, _, period = read(root / "sys/fs/cgroup/cpu.max").partition(" ")
-    if quota.isdigit():
-        cores = min(cores, max(1, int(quota) // int(period)))
+    cores = within_quota(cores, root)
     few = "simulated devices take turns: speedup is modelled, not measured"
     found = [Finding(OK, "cores", str(cores)) if cores > 1 else Finding(NOTE, "cores", f"1; {few}")]
     free = free_memory(root)

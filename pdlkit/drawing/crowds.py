@@ -18,8 +18,12 @@ def crowds(lines: list[Line]) -> tuple[list[Line], dict[str, list[Line]]]:
 
 def extremes(lines: list[Line]) -> tuple[Line, Line]:
     """Return the line that ends lowest and the one that ends highest."""
-    ended = [line for line in lines if math.isfinite(end(line)[1])] or lines
-    return min(ended, key=lambda line: end(line)[1]), max(ended, key=lambda line: end(line)[1])
+    ends = [end(line)[1] for line in lines]
+    ended = [i for i, value in enumerate(ends) if math.isfinite(value)] or range(len(lines))
+    # where all end alike, the first and the last: two lines, not one twice
+    return lines[min(ended, key=ends.__getitem__)], lines[
+        max(reversed(ended), key=ends.__getitem__)
+    ]
 
 
 def start(line: Line) -> tuple[float, float]:

@@ -104,7 +104,7 @@ def _drawn(kind: str):
 
 _FORMS = {
     ".png": _drawn("png"),
-    ".svg": _drawn("svg"),
+    ".svg": lambda picture: picture.svg.encode(),
     ".pdf": _drawn("pdf"),
     ".txt": lambda picture: (picture.text + "\n").encode(),
     ".csv": lambda picture: as_csv(picture).encode(),

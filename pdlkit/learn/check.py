@@ -3,14 +3,11 @@
 import dataclasses
 from collections.abc import Mapping, Set
 
-import jax
 import numpy as np
-import optax
 
 from pdlkit.errors import lesson, names
-from pdlkit.measure import inspect
+from pdlkit.measure import inspect, parity
 from pdlkit.records import Program
-from pdlkit.strategies import OneDevice
 from pdlkit.units import write_bytes
 
 GRADIENT_TOLERANCE = 1e-3  # of an array's own update; float32 sums differ by 1e-6
@@ -38,17 +35,20 @@ def same_update(program: Program, work, *, steps: int = 3) -> Passed:
     Raises:
         AssertionError: an array moved otherwise; says which, and by how much.
     """
-    start = jax.device_get(work.model.init(jax.random.key(0)))
-    sgd = optax.sgd(1.0)
-    many, one = program.on(program.mesh, sgd), OneDevice().build(work.model, sgd, program.mesh)
-    batches = [work.batch(k) for k in range(steps)]
-    worst = 0.0
-    for batch in batches:
-        pair = [_change(each, start, [batch]) for each in (many, one)]
-        worst = max(worst, _check_arrays(*pair))
-
-    one = OneDevice().build(work.model, work.optimizer, program.mesh)
-    _check_whole(_change(program, start, batches), _change(one, start, batches))
+    one, worst = parity.reference(work, program.mesh, steps=steps), 0.0
+    for gap in parity.gradient_gaps(program, one):
+        if not gap.error <= GRADIENT_TOLERANCE:  # NaN is an error too
+            raise AssertionError(_difference(gap))
+        worst = max(worst, gap.error)
+    off = parity.update_gap(program, one)
+    if not off <= UPDATE_TOLERANCE:
+        raise AssertionError(
+            lesson(
+                f"with its own optimizer the weights end {off:.1%} of the way off.",
+                why="the gradients agree, so the optimizer does not see what one device's sees.",
+                fix="run it outside of shard_map: it may look across arrays, as clipping does.",
+            )
+        )
     return Passed(f"same updates as one device, over {steps} batches", worst)
 
 
@@ -105,32 +105,8 @@ def fits_in(program: Program, work, *, bytes: int) -> Passed:
     return Passed(f"one step fits into {write_bytes(bytes)} a device")
 
 
-def _change(program: Program, start, batches):
-    """Return how far a program moves each array from `start`, as float64."""
-    state = program.init(start)
-    for batch in batches:
-        state, _ = program.step(state, batch)
-        jax.block_until_ready(state)
-    return jax.tree.map(
-        lambda new, old: np.float64(new) - np.float64(old), program.gather(state), start
-    )
-
-
-def _check_arrays(many, one) -> float:
-    """Compare array by array; return the largest relative difference."""
-    # An array that hardly moves is judged beside the one that moves most.
-    floor = 1e-3 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(one))
-    worst = 0.0
-    pairs = zip(jax.tree_util.tree_leaves_with_path(many), jax.tree.leaves(one), strict=True)
-    for (path, here), there in pairs:
-        error = np.abs(here - there).max() / (np.abs(there).max() + floor)
-        if not error <= GRADIENT_TOLERANCE:  # NaN is an error too
-            raise AssertionError(_difference(jax.tree_util.keystr(path), here, there, error))
-        worst = max(worst, float(error))
-    return worst
-
-
-def _difference(path: str, here, there, error: float) -> str:
+def _difference(gap: parity.Gap) -> str:
+    path, error, here, there = gap
     size = np.vdot(there, there)
     times = np.vdot(here, there) / size if size else 0.0
     along = np.linalg.norm(here - times * there) <= 1e-2 * np.linalg.norm(here)
@@ -143,17 +119,3 @@ def _difference(path: str, here, there, error: float) -> str:
         why = "a sum over devices is missing, or the loss is no plain mean over examples."
     fix = "sum gradients once, by the strategy's cuts; send weighted means through layers.mean."
     return lesson(what, why=why, fix=fix)
-
-
-def _check_whole(many, one) -> None:
-    pairs = list(zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True))
-    apart = sum(np.sum((here - there) ** 2) for here, there in pairs) ** 0.5
-    moved = sum(np.sum(there**2) for _, there in pairs) ** 0.5
-    if not apart <= UPDATE_TOLERANCE * moved:
-        raise AssertionError(
-            lesson(
-                f"with its own optimizer the weights end {apart / moved:.1%} of the way off.",
-                why="the gradients agree, so the optimizer does not see what one device's sees.",
-                fix="run it outside of shard_map: it may look across arrays, as clipping does.",
-            )
-        )

@@ -1,4 +1,4 @@
-"""What a step takes: wall time over the last few steps, and the part spent waiting."""
+"""What a step takes over the last few steps, and what part of it is waiting."""
 
 import collections
 import time

@@ -56,6 +56,7 @@ class Loop:
         self._at = self.first  # the step that comes next
         self._good = state  # never given to a step
         self._state = _copy(state)
+        _finite(self._state)  # compiled here, not in the midst of measured steps
         self._step = donating(program.step)
         self._burden: Burden | None = None
         self._waiting: list[tuple[int, jax.Array]] = []
@@ -125,9 +126,8 @@ class Loop:
         self._settle(self._at - 1)
         self._state = carry(self._state, self.program, program, self.work)
         self._good = _copy(self._state)
-        slow = self._burden.device if self._burden else None
-        if slow not in program.mesh.devices.flat:
-            self._burden = None
+        _finite(self._state)
+        self._burden = None  # the places of the devices have changed
         self.program, self._step = program, donating(program.step)
         self._feed()
         self._clock.start()

@@ -1,4 +1,4 @@
-"""Training that goes on elsewhere: on more devices, on fewer, without one of them."""
+"""Training that goes on elsewhere: on more devices, or on fewer."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from pdlkit.records import Program, State
 
 
 def resized(program: Program, work, count: int) -> Program:
-    """Return the program on `count` devices: its own first, then others that are here.
+    """Return the program on `count` devices.
 
-    The first axis of the mesh takes the change.
+    Its own come first, then others that are here. The first axis of the mesh takes the change.
 
     Raises:
         ValueError: so many are not here, or the mesh, the model or the batch does
@@ -89,7 +89,7 @@ def check_place(program: Program, place: int) -> None:
 
 
 def _on(program: Program, work, devices: Sequence) -> Program:
-    """Return the program on these devices, after a look whether a step can be traced there."""
+    """Return the program on these devices, if a step can be traced there."""
     names, sizes = program.mesh.axis_names, program.mesh.devices.shape
     others = math.prod(sizes[1:])
     if len(devices) % others:

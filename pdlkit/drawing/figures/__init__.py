@@ -41,12 +41,9 @@ _STYLE = {
     "ytick.labelcolor": INK,
     "grid.color": FAINT,
     "legend.frameon": False,
-    # the same picture is the same file, and its letters stay letters
-    "svg.hashsalt": "pdlkit",
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,
+    "pdf.fonttype": 42,  # its letters stay letters
 }
-_UNDATED = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+_UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
 
 
 def draw(picture: Picture) -> Figure:
@@ -56,7 +53,7 @@ def draw(picture: Picture) -> Figure:
 
 
 def encode(picture: Picture, kind: str) -> bytes:
-    """Return the file that shows the picture: kind is png, svg or pdf."""
+    """Return the file that shows the picture: kind is png or pdf."""
     with _LOCK, matplotlib.style.context(["default", _STYLE]):
         file = io.BytesIO()
         metadata = _UNDATED[kind] | {"Title": repr(picture)}
@@ -79,10 +76,17 @@ def _figure(picture: Picture) -> Figure:
     figure.suptitle(title, x=_MARGIN / width, ha="left", fontsize=12, fontweight="bold")
     # a figure of its own for each panel: no panel's names push another's aside
     parts = figure.subfigures(len(rows), picture.columns, height_ratios=heights, squeeze=False)
-    for row, places in zip(rows, parts, strict=True):
-        for panel, place in zip(row, places, strict=False):
-            _panel(place, panel)
+    for row, places, own, high in zip(rows, parts, sizes, heights, strict=True):
+        for panel, place, (_, height) in zip(row, places, own, strict=False):
+            _panel(_upper(place, height, high), panel)
     return figure
+
+
+def _upper(place: SubFigure, height: float, room: float) -> SubFigure:
+    """Return the upper part of a place, so that a low panel is not stretched."""
+    if room - height < _MARGIN:
+        return place
+    return place.subfigures(2, 1, height_ratios=[height, room - height])[0]
 
 
 def _size(panel: Panel) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from matplotlib.patches import Rectangle
 
+from pdlkit.drawing import marks
 from pdlkit.drawing.figures.ink import INK, tint
 from pdlkit.drawing.figures.ticks import clear, name
 from pdlkit.pictures import Cell, Panel
@@ -19,8 +20,8 @@ def size(panel: Panel) -> tuple[float, float]:
 
 def _grid(panel: Panel) -> tuple[float, float]:
     """Return the width and height of the cells alone."""
-    cells = [mark for mark in panel.marks if isinstance(mark, Cell)]
-    rows, columns = _shape(cells)
+    cells = marks.cells(panel)
+    rows, columns = marks.shape(cells)
     longest = max(len(line) for cell in cells for line in cell.label.split("\n"))
     lines = max(cell.label.count("\n") + 1 for cell in cells)
     across = min(max(longest * _LETTER + 0.3, 0.8), _WIDEST / columns)
@@ -29,8 +30,8 @@ def _grid(panel: Panel) -> tuple[float, float]:
 
 def draw(axes, panel: Panel) -> None:
     """Draw the cells, row 0 on top, with the names of rows and columns."""
-    cells = [mark for mark in panel.marks if isinstance(mark, Cell)]
-    rows, columns = _shape(cells)
+    cells = marks.cells(panel)
+    rows, columns = marks.shape(cells)
     width, height = _grid(panel)
     points = _fitting(cells, width / columns, height / rows)
     kinds = list(dict.fromkeys(cell.kind for cell in cells))
@@ -48,8 +49,7 @@ def draw(axes, panel: Panel) -> None:
     name(axes.yaxis, panel.y.names)
     axes.set_box_aspect(height / width)
     axes.set_anchor("NW")
-    says = (("down", panel.y.label), ("across", panel.x.label))
-    axes.set_xlabel("; ".join(f"{way}: {label}" for way, label in says if label), loc="left")
+    axes.set_xlabel(marks.directions(panel), loc="left")
     axes.xaxis.tick_top()
 
 
@@ -59,10 +59,3 @@ def _fitting(cells: list[Cell], width: float, height: float) -> float:
     across = min(width * cell.columns / (_LETTER * len(line) + 0.05) for line, cell in lines)
     down = min(height * cell.rows / (0.17 * (cell.label.count("\n") + 1)) for cell in cells)
     return _POINTS * min(1.0, across, down)
-
-
-def _shape(cells: list[Cell]) -> tuple[int, int]:
-    return (
-        max(cell.row + cell.rows for cell in cells),
-        max(cell.column + cell.columns for cell in cells),
-    )

@@ -1,31 +1,33 @@
-"""Colours and dashes, told apart by readers who see colours differently."""
+"""Colours and dashes in the words of matplotlib."""
 
-import matplotlib
 from matplotlib.colors import to_hex, to_rgb
+
+from pdlkit.drawing.styles import TINT, Style, colour
 
 INK, MUTED, FAINT = "#222222", "#888888", "#ececec"
 
-# of all palettes tried, petroff10 keeps its colours furthest apart for every
-# kind of colour vision; dashes and names beside the lines say the same again
-_DASHES = ("-", (0, (6, 1.5)), (0, (3, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1.5, 1)))
 _HATCHES = ("", "///", "...", "xxx", "---")
 
 
-def colour(index: int) -> str:
-    """Return the colour of the index-th thing."""
-    colours = matplotlib.color_sequences["petroff10"]
-    return to_hex(colours[index % len(colours)])
+def ink(style: Style) -> dict:
+    """Return how a line is drawn, as matplotlib is told."""
+    return {
+        "color": style.colour or INK,
+        "lw": style.points,
+        "ls": (0, style.dash) if style.dash else "-",
+        "alpha": style.opacity,
+    }
+
+
+def thin(style: Style) -> dict:
+    """Return the ink of what leads from a line to its name."""
+    return {"color": style.colour or INK, "lw": 0.7, "alpha": 0.6}
 
 
 def tint(index: int) -> str:
-    """Return that colour as a background that black letters stand on."""
-    red, green, blue = (1 - 0.35 * (1 - part) for part in to_rgb(colour(index)))
+    """Return the index-th colour as a background that black letters stand on."""
+    red, green, blue = (1 - TINT * (1 - part) for part in to_rgb(colour(index)))
     return to_hex((red, green, blue))
-
-
-def dash(index: int):
-    """Return the line style of the index-th thing."""
-    return _DASHES[index % len(_DASHES)]
 
 
 def hatch(index: int) -> str:

@@ -1,24 +1,25 @@
 """Lanes of time: what lasts from when to when."""
 
+from pdlkit.drawing import marks
 from pdlkit.drawing.figures.ink import INK, hatch, tint
 from pdlkit.drawing.figures.ticks import label, name
 from pdlkit.drawing.scales import extent
-from pdlkit.pictures import Panel, Span
+from pdlkit.pictures import Panel
 
 _WIDTH, _LETTER = 6.5, 0.08  # inches, of the lanes and of a letter
 
 
 def size(panel: Panel) -> tuple[float, float]:
     """Return the width and height of the panel, in inches."""
-    return 8.0, 0.3 * len(_lanes(panel, _spans(panel))) + 0.7
+    return 8.0, 0.3 * len(marks.lanes(panel)) + 0.7
 
 
 def draw(axes, panel: Panel) -> None:
     """Draw each lane from left to right, the first on top, and a key."""
-    spans = _spans(panel)
-    lanes = _lanes(panel, spans)
+    spans = marks.spans(panel)
+    lanes = marks.lanes(panel)
     kinds = list(dict.fromkeys(span.kind for span in spans))
-    low, high = extent([time for span in spans for time in (span.start, span.end)], panel.x)
+    low, high = extent(marks.times(panel), panel.x)
     for i, kind in enumerate(kinds):
         these = [span for span in spans if span.kind == kind]
         axes.barh(
@@ -40,11 +41,3 @@ def draw(axes, panel: Panel) -> None:
     name(axes.yaxis, tuple(lanes))
     if any(kinds):
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
-
-
-def _spans(panel: Panel) -> list[Span]:
-    return [mark for mark in panel.marks if isinstance(mark, Span)]
-
-
-def _lanes(panel: Panel, spans: list[Span]) -> list[str]:
-    return list(dict.fromkeys((*panel.y.names, *(span.lane for span in spans))))

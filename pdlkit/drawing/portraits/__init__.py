@@ -4,10 +4,11 @@ import functools
 
 import jax
 
-from pdlkit.drawing.portraits import arrays, meshes, reports, runs
+from pdlkit.drawing.portraits import arrays, comparisons, meshes, reports, runs, speedups
 from pdlkit.errors import lesson
 from pdlkit.pictures import Picture
 from pdlkit.records import Collective, Memory, Record, Report
+from pdlkit.timings import Comparison, Speedup
 
 
 @functools.singledispatch
@@ -54,6 +55,8 @@ def _(collective: Collective) -> Picture:
 show.register(Record, lambda record: runs.losses((record,)))
 show.register(Report, reports.report)
 show.register(Memory, reports.memory)
+show.register(Speedup, speedups.speedup)
+show.register(Comparison, comparisons.comparison)
 show.register(jax.sharding.Mesh, meshes.mesh)
 show.register(jax.Array, arrays.array)
 

@@ -26,7 +26,7 @@ def report(report: Report) -> Picture:
     return Picture(
         f"Each device, each step: {sent} sent, {write_flops(report.flops)}, "
         f"{write_bytes(report.memory.total)} held",
-        (*moves, _held(report.memory)),
+        (*moves, held(report.memory)),
         alt=f"what one step sends and holds on each device, {sizes}",
     )
 
@@ -43,7 +43,7 @@ def memory(memory: Memory) -> Picture:
     """Return what one device holds, by its use."""
     return Picture(
         f"Each device holds {write_bytes(memory.total)}",
-        (_held(memory),),
+        (held(memory),),
         alt="memory of one device",
     )
 
@@ -56,17 +56,22 @@ def _moves(collectives: tuple[Collective, ...], note: str = "") -> tuple[Panel, 
         )
         for each in collectives
     )
+    return (
+        Panel(
+            "collectives of one step", "counted", (Table(_HEADER, rows),), note=f"{_LEGEND}{note}"
+        ),
+        sent(collectives),
+    )
+
+
+def sent(collectives: tuple[Collective, ...]) -> Panel:
+    """Return what one device sends in one step, by kind of collective and mesh axis."""
     sums: dict[str, int] = {}
     for each in collectives:
         name = f"{each.kind} along {' '.join(each.axes)}"
         sums[name] = sums.get(name, 0) + each.wire_bytes * each.times
     bars = tuple(Bar(name, count) for name, count in sums.items())
-    return (
-        Panel(
-            "collectives of one step", "counted", (Table(_HEADER, rows),), note=f"{_LEGEND}{note}"
-        ),
-        Panel("what each device sends in one step", "counted", bars, x=Axis("", "B")),
-    )
+    return Panel("what each device sends in one step", "counted", bars, x=Axis("", "B"))
 
 
 def _rewritten(report: Report) -> str:
@@ -81,7 +86,8 @@ def _rewritten(report: Report) -> str:
     return f" The program asked for {asked}; the compiler made them {compiled}."
 
 
-def _held(memory: Memory) -> Panel:
+def held(memory: Memory) -> Panel:
+    """Return what one device holds in one step, by its use."""
     bars = (
         Bar("arguments", memory.arguments),
         Bar("outputs (not in place)", memory.outputs - memory.aliased),

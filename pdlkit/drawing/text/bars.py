@@ -1,5 +1,8 @@
 """Bars in text: a name, a length, and the number it stands for."""
 
+import math
+
+from pdlkit.drawing import marks
 from pdlkit.drawing.scales import write
 from pdlkit.pictures import Bar, Panel
 
@@ -9,14 +12,9 @@ _FILLS = "█▒▓░"
 
 def lower(panel: Panel) -> list[str]:
     """Return one line a bar, and a key where bars have parts."""
-    bars = [mark for mark in panel.marks if isinstance(mark, Bar)]
-    parts = list(dict.fromkeys(bar.part for bar in bars))
+    whole = marks.wholes(panel)
+    parts = marks.parts(panel)
     fills = {part: _FILLS[i % len(_FILLS)] for i, part in enumerate(parts)}
-    whole: dict[str, list[Bar]] = {}
-    for bar in bars:
-        name = f"{bar.label} ({bar.word})" if bar.word not in ("", panel.word) else bar.label
-        whole.setdefault(name, []).append(bar)
-
     longest = max(sum(bar.value for bar in each) for each in whole.values())
     margin = max(map(len, whole))
     lines = [
@@ -31,7 +29,8 @@ def _length(bars: list[Bar], longest: float, fills: dict[str, str]) -> str:
     text, upto = "", 0.0
     for bar in bars:
         upto += bar.value
-        cells = round(WIDTH * upto / longest) if longest > 0 else 0
+        share = upto / longest if longest > 0 else 0.0
+        cells = round(WIDTH * share) if math.isfinite(share) else 0
         # what is not nothing is seen
         cells = max(cells, len(text) + 1) if bar.value > 0 else cells
         text += fills[bar.part] * (cells - len(text))

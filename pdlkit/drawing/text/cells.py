@@ -1,5 +1,6 @@
 """A grid in text: boxes that share their edges."""
 
+from pdlkit.drawing import marks
 from pdlkit.pictures import Cell, Panel
 
 _MOST = 72
@@ -9,7 +10,7 @@ _EDGES = " ╵╶└╷│┌├╴┘─┴┐┤┬┼"  # by the sum of the d
 
 def lower(panel: Panel) -> list[str]:
     """Return the boxes, with the names of rows and columns beside them."""
-    cells = [mark for mark in panel.marks if isinstance(mark, Cell)]
+    cells = marks.cells(panel)
     widths = _widths(cells, panel)
     heights = _heights(cells)
     left, top = _edges(widths), _edges(heights)
@@ -78,8 +79,7 @@ def _write(canvas: list[list[str]], label: str, box: tuple[int, int, int, int]) 
 
 
 def _named(panel: Panel, boxes: list[str], left: list[int], top: list[int]) -> list[str]:
-    says = (("down", panel.y.label), ("across", panel.x.label))
-    lines = ["; ".join(f"{way}: {label}" for way, label in says if label)]
+    lines = [marks.directions(panel)]
     names = [" "] * len(boxes[0])
     for column, name in enumerate(panel.x.names):
         room = left[column + 1] - left[column] - 1

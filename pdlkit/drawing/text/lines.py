@@ -3,7 +3,8 @@
 import numpy as np
 
 from pdlkit.drawing.crowds import crowds, end, extremes, start
-from pdlkit.drawing.scales import can_show, extent, fraction, write
+from pdlkit.drawing.marks import foreign, points
+from pdlkit.drawing.scales import extent, fractions, write
 from pdlkit.drawing.text.table import align
 from pdlkit.pictures import Axis, Line, Panel, Table
 
@@ -14,36 +15,39 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [4, 2], top 
 def lower(panel: Panel) -> list[str]:
     """Return the chart, then where each curve starts and ends."""
     lines = [mark for mark in panel.marks if isinstance(mark, Line)]
-    wide = extent([x for line in lines for x in line.x], panel.x)
-    high = extent([y for line in lines for y in line.y], panel.y)
+    x, y = points(lines)
+    wide, high = extent(x, panel.x), extent(y, panel.y)
+    across = (WIDTH * 2 - 1) * fractions(x, wide, panel.x)
+    down = (HEIGHT * 4 - 1) * (1 - fractions(y, high, panel.y))
+    stops = np.cumsum([len(line.x) for line in lines])
+    return [*_framed(_dots(across, down, stops), panel, wide, high), *_ends(panel, lines)]
+
+
+def _dots(across: np.ndarray, down: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Return the dots that the lines pass through; `stops` is where each ends."""
+    seen = np.isfinite(across) & np.isfinite(down)
+    joined = np.append(seen[1:], False)
+    joined[stops[stops > 0] - 1] = False
+    stretches = [
+        (places[seen], np.where(joined, np.roll(places, -1), places)[seen])
+        for places in (down, across)
+    ]
+    counts = np.maximum(*(np.abs(there - here) for here, there in stretches)).astype(int) + 1
+    # the k-th dot of each stretch, which ends before the next
+    k = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     dots = np.zeros((HEIGHT * 4, WIDTH * 2), bool)
-    for line in lines:
-        _draw(dots, _places(line, panel, wide, high))
-    return [*_framed(dots, panel, wide, high), *_ends(panel, lines)]
+    dots[*(_whole(there) for _, there in stretches)] = True
+    dots[
+        *(
+            _whole(np.repeat(here, counts) + k * np.repeat((there - here) / counts, counts))
+            for here, there in stretches
+        )
+    ] = True
+    return dots
 
 
-def _places(line: Line, panel: Panel, wide, high) -> list[tuple[float, float] | None]:
-    """Return each point between 0 and 1 along both axes, or None for a gap."""
-    places: list[tuple[float, float] | None] = []
-    for x, y in zip(line.x, line.y, strict=True):
-        if can_show(x, panel.x) and can_show(y, panel.y):
-            places.append((fraction(x, wide, panel.x), fraction(y, high, panel.y)))
-        else:
-            places.append(None)
-    return places
-
-
-def _draw(dots: np.ndarray, places) -> None:
-    rows, columns = dots.shape
-    for here, there in zip(places, [*places[1:], None], strict=True):
-        if here is None:
-            continue
-        (x0, y0), (x1, y1) = here, there or here
-        x0, x1 = x0 * (columns - 1), x1 * (columns - 1)
-        y0, y1 = (1 - y0) * (rows - 1), (1 - y1) * (rows - 1)
-        count = int(max(abs(x1 - x0), abs(y1 - y0))) + 2
-        along, down = np.linspace(x0, x1, count), np.linspace(y0, y1, count)
-        dots[down.round().astype(int), along.round().astype(int)] = True
+def _whole(places: np.ndarray) -> np.ndarray:
+    return np.rint(places).astype(int)
 
 
 def _framed(dots: np.ndarray, panel: Panel, wide, high) -> list[str]:
@@ -77,14 +81,11 @@ def _labelled(axis: Axis) -> str:
 
 def _ends(panel: Panel, lines: list[Line]) -> list[str]:
     few, many = crowds(lines)
-    named = [(_named(line, panel), line) for line in few]
+    named = [(line.label + foreign(line, panel), line) for line in few]
     for members in many.values():
         for which, line in zip(("lowest", "highest"), extremes(members), strict=True):
-            named.append((f"{_named(line, panel)}, {which} of {len(members)}", line))
+            name = line.label + foreign(line, panel)
+            named.append((f"{name}, {which} of {len(members)}", line))
     rows = tuple((name, start(line)[1], end(line)[1]) for name, line in named)
     header = (Axis("line"), Axis("starts", panel.y.unit), Axis("ends", panel.y.unit))
     return align(Table(header, rows))
-
-
-def _named(line: Line, panel: Panel) -> str:
-    return f"{line.label} ({line.word})" if line.word not in ("", panel.word) else line.label

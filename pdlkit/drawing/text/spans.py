@@ -1,5 +1,6 @@
 """Lanes in text: one line a lane, time from left to right."""
 
+from pdlkit.drawing import marks
 from pdlkit.drawing.scales import extent, write
 from pdlkit.pictures import Panel, Span
 
@@ -9,11 +10,10 @@ _FILLS = "█▒▓░▚"
 
 def lower(panel: Panel) -> list[str]:
     """Return one line a lane, the times at both ends, and a key."""
-    spans = [mark for mark in panel.marks if isinstance(mark, Span)]
-    lanes = dict.fromkeys((*panel.y.names, *(span.lane for span in spans)))
+    spans, lanes = marks.spans(panel), marks.lanes(panel)
     kinds = list(dict.fromkeys(span.kind for span in spans))
     fills = {kind: _FILLS[i % len(_FILLS)] for i, kind in enumerate(kinds)}
-    low, high = extent([time for span in spans for time in (span.start, span.end)], panel.x)
+    low, high = extent(marks.times(panel), panel.x)
     margin = max(map(len, lanes))
 
     rows = {lane: [" "] * WIDTH for lane in lanes}

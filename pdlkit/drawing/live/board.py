@@ -1,0 +1,181 @@
+"""The board: what a training does, seen while it does it, and the knobs to turn."""
+
+import collections
+import dataclasses
+import functools
+import importlib
+import time
+
+import jax
+
+from pdlkit.drawing import bundle
+from pdlkit.drawing.live import frontends, panels, views
+from pdlkit.drawing.live.throttle import Throttle
+from pdlkit.drawing.portraits import show
+from pdlkit.drawing.scales import write
+from pdlkit.pictures import Picture
+from pdlkit.records import Record, Training
+from pdlkit.signals import Pause, Signal
+
+_UNHEARD = (
+    "To stop, interrupt the kernel (■ above). After `run = await pdl.fit_async(...)` "
+    "instead, buttons and sliders stand here."
+)
+
+
+class Board:
+    """Shows a training while it runs.
+
+        pdl.fit(program, work, steps=200, watch=pdl.Board())
+
+    Awaited, `await pdl.fit_async(...)`, it has controls as well: stop, pause, the
+    learning rate, the number of devices, a device to slow down, a device to drop.
+    Where nobody looks on, as under nbval, it shows the end only.
+
+    It can also be called in a loop of your own, `board(record)`, and with whatever
+    else `pdl.show` knows; `board.end()` then leaves the still picture.
+
+    At most 20 pictures a second and 5 % of the time go into showing. Only losses
+    that are there are read, so training never waits for the board.
+
+    Args:
+        *chosen: the panels; by default losses, the seconds of a step, what it sends
+            and what it holds. See `pdl.panels`.
+        columns: panels side by side.
+    """
+
+    def __init__(self, *chosen, columns: int = 2):
+        usual = panels.Losses, panels.Seconds, panels.Sends, panels.Memory
+        self.panels = chosen or tuple(kind() for kind in usual)
+        self.columns = columns
+        self._training: Training | None = None
+        self._losses: list[float] = []  # the first and the newest
+        self._unread: collections.deque[Record] = collections.deque()
+        self._newest: Record | None = None
+        self._portrait: Picture | None = None  # of what was not a training
+        self._view: views.View | None = None
+        self._controls = None
+        self._said = ""
+
+    def __repr__(self) -> str:
+        return repr(self.picture)
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return bundle(self.picture)
+
+    @property
+    def picture(self) -> Picture:
+        """All that has been seen so far, as a `pdl.Picture`."""
+        if self._portrait:
+            return self._portrait
+        drawn = tuple(panel.draw() for panel in self.panels)
+        name = self._training.name if self._training else "a training"
+        mesh = self._training.mesh if self._training else {}
+        sizes = ", ".join(f"{axis}={size}" for axis, size in mesh.items())
+        found = " to ".join(write(loss) for loss in self._losses)
+        return Picture(
+            f"{name}{f' on {sizes}' if sizes else ''}{f': loss {found}' if found else ''}",
+            drawn,
+            alt=f"training of {name}: {'; '.join(panel.title for panel in drawn)}",
+            columns=min(self.columns, len(drawn)),
+        )
+
+    def save(self, path) -> None:
+        """Write a file; its suffix says what: .png .svg .pdf .txt .csv .json."""
+        self.picture.save(path)
+
+    def begin(self, training: Training) -> None:
+        """Show the board, and let its panels count what they count."""
+        self._training = training
+        self._open()
+        if self._controls:
+            self._controls.begin(training)
+        self._said = ""
+        self._push("counting what a step sends and holds …")
+        for panel in self.panels:
+            panel.begin(training)
+        self._push("compiling …")
+
+    def __call__(self, thing) -> Signal | None:
+        """Show a record, or anything else; return what was asked for meanwhile."""
+        self._open()
+        if not isinstance(thing, Record):
+            self._portrait = show(thing)
+            self._push("measuring …")
+            return None
+        answer = self._controls.answer() if self._controls else None
+        pausing = isinstance(answer, Pause)
+        if thing is not self._newest:
+            self._newest = thing
+            self._unread.append(thing)
+        elif pausing:  # asked again about the same step
+            return answer
+        if pausing or self._throttle.is_due():
+            self._push("paused" if pausing else self._said)
+        return answer
+
+    def refused(self, error: ValueError) -> None:
+        """Say why what was asked for cannot be; training goes on."""
+        self._said = str(error).replace("\n", " ")
+        if self._controls and self._training:
+            self._controls.begin(self._training)
+
+    def end(self, run=None) -> None:
+        """Leave the still picture, which a saved notebook keeps."""
+        self._read(all_of_them=True)
+        if self._view:
+            self._push(run.ended if run else "done")
+            self._view.end(self.picture)
+        self._view = self._controls = None
+
+    def _open(self) -> None:
+        if self._view is None:
+            self._throttle = Throttle()
+            make_controls = None
+            if self._training and self._training.awaited and frontends.hears():
+                make_controls = functools.partial(_controls, self._training)
+            self._view, self._controls = views.choose(make_controls)
+            self._view.show(self.picture, "")
+
+    def _push(self, said: str) -> None:
+        """Show what there is to see now, and a sentence on how it goes."""
+        began = time.perf_counter()
+        self._read()
+        if self._view and self._view.moves:
+            self._view.push(self.picture, self._status(said))
+        self._throttle.spent(began)
+
+    def _status(self, said: str) -> str:
+        parts = []
+        if self._newest and self._training:
+            parts.append(f"step {self._newest.step + 1} of {self._training.last}")
+            parts.append(f"showing takes {self._throttle.share:.1%} of the time (measured)")
+        elif self._newest:
+            parts.append(f"step {self._newest.step + 1}")
+        if said:
+            parts.append(said)
+        elif self._training and not (self._training.awaited and frontends.hears()):
+            parts.append(_UNHEARD)
+        return "; ".join(parts)
+
+    def _read(self, *, all_of_them: bool = False) -> None:
+        """Put the records whose figures are there on the panels."""
+        ready = []
+        while self._unread and (all_of_them or _is_ready(self._unread[0])):
+            ready.append(self._unread.popleft())
+        figures = jax.device_get([record.metrics for record in ready])
+        for record, metrics in zip(ready, figures, strict=True):
+            at_hand = dataclasses.replace(record, metrics=metrics, state=None)
+            self._losses = [*self._losses[:1], at_hand.loss]
+            for panel in self.panels:
+                panel.add(at_hand)
+
+
+def _controls(training: Training):
+    # ipywidgets is loaded only where there is something to control
+    return importlib.import_module("pdlkit.drawing.live.controls").Controls(training)
+
+
+def _is_ready(record: Record) -> bool:
+    leaves = jax.tree.leaves(record.metrics)
+    return all(leaf.is_ready() for leaf in leaves if hasattr(leaf, "is_ready"))

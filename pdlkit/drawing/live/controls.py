@@ -1,0 +1,112 @@
+"""The knobs of a training: what a click leaves for the loop to find.
+
+A callback here may run in any thread and at any moment, so it only leaves a
+signal in a dictionary; the loop takes it between two steps.
+"""
+
+import math
+
+import ipywidgets
+
+from pdlkit.records import Training
+from pdlkit.signals import Drop, Pause, Set, Signal, Slow, Stop
+
+EXTRA = 0.02  # seconds of extra work that make a device slow
+_DECADES = 3  # how far the learning rate can be turned, up and down
+_NOBODY = -1  # a place that no device has
+
+
+class Controls:
+    """Two buttons, a slider and three choices, and what was last asked by each."""
+
+    def __init__(self, training: Training):
+        self._asked: dict[ipywidgets.Widget, Signal] = {}
+        self._silent = False  # while a control is set by us
+        self._stop = ipywidgets.Button(description="Stop", icon="stop", layout=_wide("6em"))
+        self._pause = ipywidgets.ToggleButton(
+            description="Pause", icon="pause", layout=_wide("7em")
+        )
+        rate = training.learning_rate or 1.0
+        exponent = round(math.log10(rate))
+        self._rate = ipywidgets.FloatLogSlider(
+            rate,
+            min=exponent - _DECADES,
+            max=exponent + _DECADES,
+            step=0.05,
+            readout_format=".2g",
+            **_named("learning rate", "26em"),
+        )
+        self._count = ipywidgets.Dropdown(**_named("devices", "9em"))
+        self._slow = ipywidgets.Dropdown(**_named("slow down", "14em"))
+        self._drop = ipywidgets.Dropdown(**_named("drop", "12em"))
+        self._stop.on_click(lambda _: self._ask(self._stop, Stop()))
+        self._pause.observe(self._hold, "value")
+        self._rate.observe(lambda change: self._ask(self._rate, Set(change.new)), "value")
+        self._count.observe(lambda change: self._ask(self._count, Set(None, change.new)), "value")
+        self._slow.observe(self._burden, "value")
+        self._drop.observe(self._leave_out, "value")
+        rows = (self._stop, self._pause, self._rate), (self._count, self._slow, self._drop)
+        self.rows = [ipywidgets.HBox(row, layout=_wrapping()) for row in rows]
+        self.begin(training)
+
+    def begin(self, training: Training) -> None:
+        """Offer what this training can do, and show what it does now."""
+        devices = math.prod(training.mesh.values())
+        others = devices // next(iter(training.mesh.values()), 1)
+        places = [("none", _NOBODY), *((f"device {i}", i) for i in range(devices))]
+        self._silent = True
+        self._rate.disabled = training.learning_rate is None
+        if training.learning_rate:
+            self._rate.value = training.learning_rate
+        counts = range(others, training.devices_here + 1, others)
+        self._count.options = [(str(n), n) for n in counts]
+        self._count.value = devices
+        for control in (self._slow, self._drop):
+            control.options, control.value = places, _NOBODY
+        self._drop.disabled = devices == others
+        self._silent = False
+
+    def answer(self) -> Signal | None:
+        """Return what was asked for, the oldest first, but a stop before all else."""
+        for control in (self._stop, *self._asked):
+            if control in self._asked:
+                return self._asked.pop(control)
+        return Pause() if self._pause.value else None
+
+    def close(self) -> None:
+        """Let go of all widgets."""
+        for row in self.rows:
+            for widget in (*row.children, row):
+                widget.close()
+
+    def _ask(self, control: ipywidgets.Widget, signal: Signal) -> None:
+        if not self._silent:
+            self._asked[control] = signal
+
+    def _hold(self, change) -> None:
+        self._pause.description = "Go on" if change.new else "Pause"
+        self._pause.icon = "play" if change.new else "pause"
+
+    def _leave_out(self, change) -> None:
+        if change.new != _NOBODY:
+            self._ask(self._drop, Drop(change.new))
+
+    def _burden(self, change) -> None:
+        nobody = change.new == _NOBODY
+        self._ask(self._slow, Slow(change.old, 0.0) if nobody else Slow(change.new, EXTRA))
+
+
+def _named(description: str, width: str) -> dict:
+    return {
+        "description": description,
+        "style": {"description_width": "initial"},
+        "layout": _wide(width),
+    }
+
+
+def _wide(width: str) -> ipywidgets.Layout:
+    return ipywidgets.Layout(width=width)
+
+
+def _wrapping() -> ipywidgets.Layout:
+    return ipywidgets.Layout(flex_flow="row wrap")

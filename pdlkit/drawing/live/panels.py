@@ -1,0 +1,132 @@
+"""What a board shows of a training: each panel looks at records in its own way.
+
+A panel has `begin(training)`, `add(record)` and `draw()`, which gives a
+`pdl.Panel`; anything that has them can stand on a board.
+"""
+
+import numpy as np
+
+from pdlkit.drawing.live.series import Series
+from pdlkit.drawing.portraits import reports
+from pdlkit.pictures import Axis, Line, Panel
+from pdlkit.records import Record, Report, Training
+
+_STEP = Axis("step")
+
+
+class Losses:
+    """The loss of each device and of all together, measured."""
+
+    def __init__(self):
+        self._series = Series()
+
+    def begin(self, training: Training) -> None:
+        """Nothing is needed."""
+
+    def add(self, record: Record) -> None:
+        """Take the losses of a step; the first curve is the whole batch's."""
+        own = record.device_loss
+        self._series.add(record.step, [record.loss, *(own if own.size > 1 else ())])
+
+    def draw(self) -> Panel:
+        """Return the curves."""
+        x, y = self._series.x, self._series.y
+        who = f"each of {len(y) - 1} devices" if len(y) > 1 else "the batch"
+        lines = [Line(f"device {i}", x, values, group="devices") for i, values in enumerate(y[1:])]
+        lines += [Line("all devices" if lines else "loss", x, values) for values in y[:1]]
+        return Panel(f"loss of {who}", "measured", tuple(lines), x=_STEP, y=Axis("loss"))
+
+
+class Seconds:
+    """What a step takes, and how much of it the loop waits for its devices; measured."""
+
+    def __init__(self):
+        self._series = Series()
+        self._compiles = True
+
+    def begin(self, training: Training) -> None:
+        """Expect a step that compiles."""
+        self._compiles = True
+
+    def add(self, record: Record) -> None:
+        """Take the time of a step, unless it compiled."""
+        if not self._compiles:
+            self._series.add(record.step, [record.seconds, record.waiting])
+        self._compiles = False
+
+    def draw(self) -> Panel:
+        """Return the curve of seconds, and the curve of waiting where it is known."""
+        x, y = self._series.x, self._series.y
+        labels = ("a step", "waiting for devices")
+        lines = tuple(
+            Line(label, x, values)
+            for label, values in zip(labels, y, strict=False)
+            if np.isfinite(values).any()
+        )
+        return Panel("seconds a step", "measured", lines, x=_STEP, y=Axis("", "s"))
+
+
+class Sends:
+    """What one device sends in one step, by collective and mesh axis; counted."""
+
+    def __init__(self):
+        self._report: Report | None = None
+
+    def begin(self, training: Training) -> None:
+        """Count, which compiles the step."""
+        self._report = training.inspect()
+
+    def add(self, record: Record) -> None:
+        """Every step sends the same."""
+
+    def draw(self) -> Panel:
+        """Return a bar for each kind of collective along each axis."""
+        return reports.sent(self._report.collectives if self._report else ())
+
+
+class Memory:
+    """What one device holds in one step; counted."""
+
+    def __init__(self):
+        self._report: Report | None = None
+
+    def begin(self, training: Training) -> None:
+        """Count, which compiles the step."""
+        self._report = training.inspect()
+
+    def add(self, record: Record) -> None:
+        """Every step holds the same."""
+
+    def draw(self) -> Panel:
+        """Return a bar for each use of the memory."""
+        if self._report is None:
+            return Panel("what each device holds in one step", "counted", ())
+        return reports.held(self._report.memory)
+
+
+class Note:
+    """A figure that the model notes, `layers.note(name, value)`; measured.
+
+    Of each device; of an array, its mean.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._series = Series()
+
+    def begin(self, training: Training) -> None:
+        """Nothing is needed."""
+
+    def add(self, record: Record) -> None:
+        """Take what was noted, if it was."""
+        if self.name in record.notes:
+            noted = np.asarray(record.notes[self.name], dtype=float)  # [devices, ...]
+            self._series.add(record.step, noted.reshape(len(noted), -1).mean(axis=1))
+
+    def draw(self) -> Panel:
+        """Return a curve for each device."""
+        lines = tuple(
+            Line(f"device {i}", self._series.x, values, group="devices")
+            for i, values in enumerate(self._series.y)
+        )
+        return Panel(self.name, "measured", lines, x=_STEP, y=Axis(self.name))

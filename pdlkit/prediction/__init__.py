@@ -1,0 +1,1 @@
+"""What a program would do elsewhere: modelled, no device is touched."""

@@ -1,0 +1,104 @@
+"""A measurement in a process of its own, which has a core and a thread a device.
+
+Simulated devices of one process share one pool of threads: there, one device keeps
+all cores busy already, and eight are no faster. How many threads XLA's pool has is
+read from the environment when JAX wakes, hence the process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cloudpickle
+import jax
+
+from pdlkit.cores import pinned
+from pdlkit.errors import lesson
+from pdlkit.timings import Timing
+from pdlkit.training.stopwatch import Job
+
+PATIENCE = 3600.0  # seconds until a child is given up
+JOB, ANSWER = "job.pickle", "answer.json"  # the files that pass between the two
+
+
+def measure(job: Job, devices: int) -> list[Timing]:
+    """Return the timing of each workload, from a process with so many cores.
+
+    Raises:
+        TypeError: the strategy or a workload cannot be sent there.
+        RuntimeError: the process died or did not end; says its last words.
+    """
+    command = [sys.executable, "-P", "-m", "pdlkit.training.fresh_child"]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / JOB).write_bytes(_packed(job))
+        try:
+            with pinned(devices):
+                child = subprocess.run(
+                    [*command, folder],
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    env=_environment(devices),
+                    timeout=PATIENCE,
+                    check=False,
+                )
+        except subprocess.TimeoutExpired as slow:
+            raise RuntimeError(_too_slow(devices, job.steps)) from slow
+        answer = Path(folder) / ANSWER
+        if child.returncode or not answer.exists():
+            raise RuntimeError(_died(devices, child))
+        return [Timing(**timing) for timing in json.loads(answer.read_text())]
+
+
+def _environment(devices: int) -> dict[str, str]:
+    """Return this process's environment, but with a thread for each device."""
+    # pdl.simulate_devices sets PJRT_NPROC, to more threads, and XLA reads it first.
+    kept = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"}
+    return kept | {
+        "NPROC": str(devices),
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_TRACEBACK_FILTERING": "off",  # its last words are the error, not JAX's remark on it
+        "JAX_ENABLE_X64": str(jax.config.values["jax_enable_x64"]),
+        # What the reader could import, a model beside the notebook too, the child can.
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+    }
+
+
+def _packed(job: Job) -> bytes:
+    try:
+        return cloudpickle.dumps(job)  # takes along what was defined in a notebook
+    except Exception as error:  # each thing has its own way of refusing to be packed
+        raise TypeError(
+            lesson(
+                f"{job.works[0].name} cannot be sent to another process: {error}.",
+                why="each number of devices is timed in a process of its own, which gets the "
+                "workload and the strategy by cloudpickle.",
+                fix="open files, locks and the like inside of the functions that use them.",
+            )
+        ) from error
+
+
+def _died(devices: int, child: subprocess.CompletedProcess) -> str:
+    said = [line for line in child.stderr.splitlines() if line.strip()][-6:]
+    words = "".join(f"\n    {line}" for line in said) or " nothing."
+    return lesson(
+        f"the process that timed {_counted(devices)} died with code {child.returncode}.",
+        why=f"its last words were{':' if said else ''}{words}",
+        fix="a smaller batch where memory ran out (code -9); else one step of the program here.",
+    )
+
+
+def _too_slow(devices: int, steps: int) -> str:
+    return lesson(
+        f"the process that timed {_counted(devices)} had not ended after {PATIENCE:,.0f} s.",
+        why=f"it compiles each program and makes {steps} steps of it.",
+        fix=f"steps={max(1, steps // 4)}, or a smaller batch.",
+    )
+
+
+def _counted(devices: int) -> str:
+    return f"{devices} device" + "s" * (devices != 1)
