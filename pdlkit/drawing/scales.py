@@ -1,6 +1,7 @@
 """How far an axis reaches, and how its numbers are written."""
 
 import math
+import sys
 from collections.abc import Sequence
 from numbers import Real
 
@@ -47,7 +48,7 @@ def padded(ends: tuple[float, float], axis: Axis) -> tuple[float, float]:
     low, high = ends
     if axis.log:
         apart = high**0.05 / low**0.05
-        return low / apart, high * apart
+        return max(low / apart, sys.float_info.min), min(high * apart, sys.float_info.max)
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 

@@ -64,10 +64,7 @@ def speedup(
     name = f"{work.name} by {getattr(strategy, 'name', type(strategy).__name__)}"
     found = Speedup(name, here, how, asked)
     for n in (n for n in asked if n <= here):
-        own = dataclasses.replace(work, batches=[work.batch(k) for k in range(WARM_UP)])
-        works = (own, _joined(work, n)) if n > 1 else (own,)
-        timings = measure(Job(*ways[n], works, steps), n)
-        found = _with(found, timings[0], timings[-1])
+        found = _with(found, measure(Job(*ways[n], _works(work, n), steps), n))
         for watcher in [watch] if callable(watch) else watch:
             watcher(found)
     return found
@@ -89,23 +86,26 @@ def _place(steps: int) -> tuple[int, str, Callable[[Job, int], list[Timing]]]:
     return cores, f"{where}: {each} {one}", fresh.measure
 
 
-def _with(found: Speedup, strong: Timing, weak: Timing) -> Speedup:
+def _with(found: Speedup, timings: list[Timing]) -> Speedup:
     """Return a Speedup with one count more, both laws fitted anew."""
-    found = dataclasses.replace(found, strong=(*found.strong, strong), weak=(*found.weak, weak))
-    if len(found.strong) < 2:
+    strong, weak = (*found.strong, timings[0]), (*found.weak, timings[-1])
+    found = dataclasses.replace(found, strong=strong, weak=weak)
+    if len(strong) < 2:
         return found
-    return dataclasses.replace(
-        found,
-        amdahl=fit_amdahl(found.speedups),
-        gustafson=fit_gustafson(found.scaled_speedups),
-    )
+    amdahl, gustafson = fit_amdahl(found.speedups), fit_gustafson(found.scaled_speedups)
+    return dataclasses.replace(found, amdahl=amdahl, gustafson=gustafson)
 
 
-def _joined(work, n: int):
-    """Return the workload with batches n times as large: n joined into each."""
+def _works(work, n: int) -> tuple:
+    """Return the workload for strong scaling, then, with n batches joined, for weak.
+
+    Both with as many batches as are taken round and round, however large the data.
+    """
     rounds = [[work.batch(n * k + i) for i in range(n)] for k in range(WARM_UP)]
-    batches = [jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in rounds]
-    return dataclasses.replace(work, batches=batches)
+    joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in rounds]
+    own = [work.batch(k) for k in range(WARM_UP)]
+    works = (dataclasses.replace(work, batches=each) for each in (own, joined))
+    return tuple(works)[: min(n, 2)]  # for one device they are the same
 
 
 def _check(work, strategy, sizes: Mapping[str, int], n: int) -> None:

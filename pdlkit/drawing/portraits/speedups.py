@@ -80,7 +80,7 @@ def _law(
     if share < 0:
         note += " That is more than ideal, as where smaller shares fit a cache; 0% is drawn."
     if share > 1:
-        note += " One device is faster, for devices also talk, which no law here knows of;"
+        note += " One device is faster, for devices also talk, which the law leaves out;"
         note += " 100% is drawn."
     return (line,), note
 
