@@ -87,10 +87,12 @@ class Compared(NamedTuple):
     name: str
     devices: int
     mesh: Mapping[str, int]  # axis -> size
-    error: float  # measured: largest relative difference of updates from one device's
+    gradient_error: float  # measured: largest relative difference from one device's, by SGD
+    update_error: float  # measured: likewise of updates by the workload's own optimizer
     wire_bytes: int  # counted: what one device sends in a step
     memory: int  # counted: bytes that one device holds in a step
     seconds: float  # measured: a step, the median
+    agrees: bool  # with one device, within the tolerances of `check.same_update`
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -1,12 +1,8 @@
 """Pictures that move: how curves grow, how often they are shown, what a board shows."""
 
-import asyncio
 import dataclasses
-import math
 import re
-import time
 
-import jax.numpy as jnp
 import kernels
 import numpy as np
 import pytest

@@ -10,9 +10,6 @@ from pdlkit.measure import inspect, parity
 from pdlkit.records import Program
 from pdlkit.units import write_bytes
 
-GRADIENT_TOLERANCE = 1e-3  # of an array's own update; float32 sums differ by 1e-6
-UPDATE_TOLERANCE = 1e-2  # of the whole update: Adam magnifies the last digit
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Passed:
@@ -37,11 +34,11 @@ def same_update(program: Program, work, *, steps: int = 3) -> Passed:
     """
     one, worst = parity.reference(work, program.mesh, steps=steps), 0.0
     for gap in parity.gradient_gaps(program, one):
-        if not gap.error <= GRADIENT_TOLERANCE:  # NaN is an error too
+        if not gap.error <= parity.GRADIENT_TOLERANCE:  # NaN is an error too
             raise AssertionError(_difference(gap))
         worst = max(worst, gap.error)
     off = parity.update_gap(program, one)
-    if not off <= UPDATE_TOLERANCE:
+    if not off <= parity.UPDATE_TOLERANCE:
         raise AssertionError(
             lesson(
                 f"with its own optimizer the weights end {off:.1%} of the way off.",

@@ -11,6 +11,9 @@ from jax.sharding import Mesh
 from pdlkit.records import Program
 from pdlkit.strategies import OneDevice
 
+GRADIENT_TOLERANCE = 1e-3  # of an array's own update; float32 sums differ by 1e-6
+UPDATE_TOLERANCE = 1e-2  # of the whole update: Adam magnifies the last digit
+
 
 class Reference(NamedTuple):
     """What one device makes of a workload's first batches, from the same weights."""
@@ -58,10 +61,9 @@ def update_gap(program: Program, one: Reference) -> float:
     return float(apart / moved) if moved else float("inf" if apart else 0)
 
 
-def largest_gap(program: Program, one: Reference) -> float:
-    """Return the largest relative difference found, in gradients or in updates."""
-    errors = [gap.error for gap in gradient_gaps(program, one)]
-    return float(np.max([*errors, update_gap(program, one)]))  # NaN stays NaN
+def gradient_gap(program: Program, one: Reference) -> float:
+    """Return the largest relative difference of a gradient; NaN stays NaN."""
+    return float(np.max([gap.error for gap in gradient_gaps(program, one)]))
 
 
 def _sgd():

@@ -8,8 +8,14 @@ from jax.sharding import Mesh
 from pdlkit.cores import allowed_cores, within_quota
 from pdlkit.errors import lesson
 from pdlkit.measure import inspect
-from pdlkit.measure.parity import largest_gap, reference
-from pdlkit.records import Program
+from pdlkit.measure.parity import (
+    GRADIENT_TOLERANCE,
+    UPDATE_TOLERANCE,
+    gradient_gap,
+    reference,
+    update_gap,
+)
+from pdlkit.records import Program, Report
 from pdlkit.strategies import Strategy
 from pdlkit.timings import Compared, Comparison
 from pdlkit.training.stopwatch import check_steps, stepper
@@ -18,8 +24,8 @@ from pdlkit.training.stopwatch import check_steps, stepper
 def compare(work, ways: Mapping[str, tuple[Strategy, Mesh]], *, steps: int = 30) -> Comparison:
     """Set strategies beside each other on one workload, a row for each.
 
-    Whether a strategy is right stands in its row, as how far its updates are from
-    one device's; a wrong one does not raise. The programs take turns step by step,
+    Whether a strategy is right stands in its row, with how far its gradients and
+    updates are from one device's; a wrong one does not raise. The programs take turns step by step,
     so what slows the machine slows all. Simulated devices share this machine's
     cores: what more of them gain is what `pdl.speedup` measures.
 
@@ -39,17 +45,29 @@ def compare(work, ways: Mapping[str, tuple[Strategy, Mesh]], *, steps: int = 30)
         for name, (strategy, mesh) in ways.items()
     }
     one = reference(work, next(iter(programs.values())).mesh)
-    errors = {name: largest_gap(program, one) for name, program in programs.items()}
+    gaps = {name: (gradient_gap(p, one), update_gap(p, one)) for name, p in programs.items()}
     seconds = _in_turns(programs, work, steps)
-    rows = []
-    for name, program in programs.items():
-        report = inspect(program, work)
-        sent, held = report.wire_bytes, report.memory.total
-        mesh = program.mesh
-        rows.append(
-            Compared(name, mesh.size, dict(mesh.shape), errors[name], sent, held, seconds[name])
-        )
-    return Comparison(work.name, tuple(rows), _how(programs, steps))
+    rows = tuple(
+        _row(name, program, inspect(program, work), gaps[name], seconds[name])
+        for name, program in programs.items()
+    )
+    return Comparison(work.name, rows, _how(programs, steps))
+
+
+def _row(
+    name: str, program: Program, report: Report, gaps: tuple[float, float], seconds: float
+) -> Compared:
+    return Compared(
+        name=name,
+        devices=program.mesh.size,
+        mesh=dict(program.mesh.shape),
+        gradient_error=gaps[0],
+        update_error=gaps[1],
+        agrees=gaps[0] <= GRADIENT_TOLERANCE and gaps[1] <= UPDATE_TOLERANCE,  # NaN does not
+        wire_bytes=report.wire_bytes,
+        memory=report.memory.total,
+        seconds=seconds,
+    )
 
 
 def _in_turns(programs: Mapping[str, Program], work, steps: int) -> dict[str, float]:

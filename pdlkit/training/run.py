@@ -4,19 +4,19 @@ import asyncio
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 
 import jax
 
 from pdlkit.measure import inspect
 from pdlkit.records import Program, Record, Shown, State, Training
 from pdlkit.signals import Pause, Stop
+from pdlkit.training.interrupts import remembered
 from pdlkit.training.loop import EVERY, Loop
+from pdlkit.training.watching import Watch, tell, watchers_of
 
 BREATH = 0.05  # seconds between two questions to a callback that said Pause
 GLANCE = 0.01  # seconds after which an awaited training lets others have a turn
-
-Watch = Callable | Sequence[Callable]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -119,43 +119,51 @@ async def fit_async(
 
 def _turns(loop: Loop, watch: Watch, *, awaited: bool) -> Generator[float, None, Run]:
     """Yield after every step how long to sleep; return the run, however it ended."""
-    watchers = [watch] if callable(watch) else list(watch)
+    watchers = watchers_of(watch)
     history: list[Record] = []
     ended = "failed"
 
     def finish() -> Run:
         _keep_numbers(history)
         run = Run(loop.work.name, tuple(history), loop.state, loop.program, ended, loop.seed)
-        _tell(watchers, "end", run)
+        tell(watchers, "end", run)
         return run
 
     try:
-        _tell(watchers, "begin", _about(loop, awaited))
-        for record in loop:
-            history.append(dataclasses.replace(record, state=None))
-            if (record.step + 1 - loop.first) % EVERY == 0:  # the loop has just waited
-                _keep_numbers(history)
-            mesh, stop = loop.program.mesh, False
-            for watcher in watchers:  # each is asked
-                while isinstance(answer := watcher(record), Pause):
-                    yield BREATH
-                    loop.rest()
-                _obey(loop, watcher, answer)
-                stop = stop or isinstance(answer, Stop)
-            if stop:
-                ended = "stopped"
-                return finish()
-            if loop.program.mesh is not mesh:
-                _tell(watchers, "begin", _about(loop, awaited))
-            yield 0.0
+        with remembered() as interrupted:
+            tell(watchers, "begin", _about(loop, awaited))
+            for record in loop:
+                history.append(dataclasses.replace(record, state=None))
+                if (record.step + 1 - loop.first) % EVERY == 0:  # the loop has just waited
+                    _keep_numbers(history)
+                mesh = loop.program.mesh
+                stopped = yield from _ask(watchers, record, loop)
+                if interrupted() or stopped:
+                    ended = "interrupted" if interrupted() else "stopped"
+                    break
+                if loop.program.mesh is not mesh:
+                    tell(watchers, "begin", _about(loop, awaited))
+                yield 0.0
+            else:
+                ended = "done"
     except (KeyboardInterrupt, asyncio.CancelledError):
         ended = "interrupted"
-        return finish()
     except Exception as error:  # whatever it was, what was learned before is kept
         setattr(error, "run", finish())  # noqa: B010
         raise
-    ended = "done"
     return finish()
+
+
+def _ask(watchers: list[Callable], record: Record, loop: Loop) -> Generator[float, None, bool]:
+    """Put a record to each watcher, do what it answers; return whether to stop."""
+    stop = False
+    for watcher in watchers:
+        while isinstance(answer := watcher(record), Pause):
+            yield BREATH
+            loop.rest()
+        _obey(loop, watcher, answer)
+        stop = stop or isinstance(answer, Stop)
+    return stop
 
 
 def _thrown(turns: Generator[float, None, Run], interrupt: BaseException) -> Run:
@@ -174,11 +182,6 @@ def _obey(loop: Loop, watcher: Callable, answer) -> None:
         if not hasattr(watcher, "refused"):
             raise
         watcher.refused(error)
-
-
-def _tell(watchers: Sequence[Callable], what: str, news) -> None:
-    for watcher in watchers:
-        getattr(watcher, what, lambda _: None)(news)
 
 
 def _about(loop: Loop, awaited: bool) -> Training:

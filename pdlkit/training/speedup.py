@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from pdlkit.strategies import OneDevice
 from pdlkit.timings import Speedup, Timing
 from pdlkit.training import fresh
 from pdlkit.training.stopwatch import WARM_UP, Job, check_steps, time_job
+from pdlkit.training.watching import Watch, tell, watchers_of
 
 Sizes = Mapping[str, int] | Mesh
 
@@ -28,7 +29,7 @@ def speedup(
     devices: Iterable[int] = (1, 2, 4, 8),
     mesh: Callable[[int], Sizes] = lambda n: {"data": n},
     steps: int = 60,
-    watch: Callable | Sequence[Callable] = (),
+    watch: Watch = (),
 ) -> Speedup:
     """Measure how many times as fast more devices are, up to this machine's cores.
 
@@ -47,7 +48,8 @@ def speedup(
         devices: counts of devices.
         mesh: count -> the sizes of a mesh with so many devices.
         steps: timed, of each program at each count.
-        watch: functions of the Speedup so far, called as each count ends.
+        watch: functions of the Speedup so far, called as each count ends, such as a
+            `pdl.Board()`; one with a method `end` is given the whole of it.
 
     Raises:
         ValueError: a count, a batch or the mesh does not fit; nothing was timed.
@@ -62,16 +64,17 @@ def speedup(
         _check(work, way, sizes, n)
     here, how, measure = _place(steps)
     name = f"{work.name} by {getattr(strategy, 'name', type(strategy).__name__)}"
-    found = Speedup(name, here, how, asked)
+    found, watchers = Speedup(name, here, how, asked), watchers_of(watch)
     for n in (n for n in asked if n <= here):
         found = _with(found, measure(Job(*ways[n], _works(work, n), steps), n))
-        for watcher in [watch] if callable(watch) else watch:
+        for watcher in watchers:
             watcher(found)
+    tell(watchers, "end", found)
     return found
 
 
 def _place(steps: int) -> tuple[int, str, Callable[[Job, int], list[Timing]]]:
-    """Return how many devices can be timed here, the way it is done, in words and code."""
+    """Return how many devices can be timed here, and how, in words and in code."""
     accelerators = [device for device in jax.devices() if device.platform != "cpu"]
     each = f"{steps} steps of each program, on batches in place, each waited for."
     one = "One device is the serial program, OneDevice."

@@ -86,7 +86,8 @@ def _upper(place: SubFigure, height: float, room: float) -> SubFigure:
     """Return the upper part of a place, so that a low panel is not stretched."""
     if room - height < _MARGIN:
         return place
-    return place.subfigures(2, 1, height_ratios=[height, room - height])[0]
+    upper, _ = place.subfigures(2, 1, height_ratios=[height, room - height], squeeze=False).flat
+    return upper
 
 
 def _size(panel: Panel) -> tuple[float, float]:

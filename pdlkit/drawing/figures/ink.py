@@ -20,8 +20,8 @@ def ink(style: Style) -> dict:
 
 
 def thin(style: Style) -> dict:
-    """Return the ink of what leads from a line to its name."""
-    return {"color": style.colour or INK, "lw": 0.7, "alpha": 0.6}
+    """Return the ink of what leads to a name: dotted, so that no line seems to go on."""
+    return {"color": style.colour or INK, "lw": 0.7, "alpha": 0.7, "ls": (0, (1, 3))}
 
 
 def tint(index: int) -> str:

@@ -124,7 +124,7 @@ class Board:
         """Leave the still picture, which a saved notebook keeps."""
         self._read(all_of_them=True)
         if self._view:
-            self._push(run.ended if run else "done")
+            self._push(getattr(run, "ended", "done"))
             self._view.end(self.picture)
         self._view = self._controls = None
 

@@ -18,6 +18,7 @@ _HIGH, _LOW, _WIDE = 240.0, 200.0, 600.0  # px; from this width on it is higher
 _ABOVE = 8.0  # px, for half a name
 _SAMPLE = 38.0  # px, from the frame to a name: a sample of its line
 _DOT = 5.0  # px
+_LEADER = 'stroke-opacity=".6" stroke-dasharray="1 3"'
 _PX = 4 / 3  # px a point
 
 
@@ -143,12 +144,15 @@ def _end(placed: np.ndarray) -> list[float] | None:
 
 
 def _sample(end: list[float], at: tuple[float, float], curve: Curve) -> str:
-    """Return a sample of a curve before its name, and what leads there from its end."""
+    """Return a sample of a curve before its name, and what leads there from its end.
+
+    Dotted, so that a curve which ends early does not seem to go on.
+    """
     (x, y), (right, place) = end, at
     start = f"{right + 10:.1f} {place:.1f}"
     dash = f' stroke-dasharray="{curve.dash}"' if curve.dash else ""
     return (
         f'<g fill="none" stroke="{curve.colour}">'
-        f'<path d="M{x:.1f} {y:.1f}H{right:.1f}L{start}" stroke-opacity=".6"/>'
+        f'<path d="M{x:.1f} {y:.1f}H{right:.1f}L{start}" {_LEADER}/>'
         f'<path d="M{start}h23" stroke-width="{curve.width:.1f}"{dash}/></g>'
     )
