@@ -37,6 +37,9 @@ def line(picture, panel: str, label: str) -> Line:
     return mark
 
 
+SECONDS = "seconds a step, mean of the last 8"
+
+
 # --- curves that grow
 
 
@@ -131,9 +134,9 @@ def test_a_board_shows_what_the_run_says(program, patients):
         np.testing.assert_allclose(mark.y, losses[:, device])
     mean = line(board.picture, title, "all devices")
     np.testing.assert_allclose(mean.y, [each.loss for each in run.history])
-    seconds = line(board.picture, "seconds a step", "a step")
+    seconds = line(board.picture, SECONDS, "a step")
     np.testing.assert_array_equal(seconds.y, [each.seconds for each in run.history[1:]])
-    waiting = line(board.picture, "seconds a step", "waiting for devices")
+    waiting = line(board.picture, SECONDS, "waiting for devices")
     np.testing.assert_array_equal(waiting.y, [each.waiting for each in run.history[1:]])
 
 
@@ -213,7 +216,8 @@ def test_a_board_is_called_what_it_shows(program, patients):
     (text,) = texts
     assert text == (
         "<measured and counted: training of diabetes_mlp: loss of each of 8 devices; "
-        "seconds a step; what each device sends in one step; what each device holds in one step>"
+        "seconds a step, mean of the last 8; what each device sends in one step; "
+        "what each device holds in one step>"
     )
 
 

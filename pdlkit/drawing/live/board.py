@@ -18,8 +18,8 @@ from pdlkit.records import Record, Training
 from pdlkit.signals import Pause, Signal
 
 _UNHEARD = (
-    "To stop, interrupt the kernel (■ above). After `run = await pdl.fit_async(...)` "
-    "instead, buttons and sliders stand here."
+    "To stop, interrupt the kernel (■ above). "
+    "With `run = await pdl.fit_async(...)` it can be steered, too."
 )
 
 
@@ -105,6 +105,8 @@ class Board:
             return None
         answer = self._controls.answer() if self._controls else None
         pausing = isinstance(answer, Pause)
+        if answer and not pausing:
+            self._said = ""
         if thing is not self._newest:
             self._newest = thing
             self._unread.append(thing)
@@ -152,11 +154,10 @@ class Board:
             parts.append(f"showing takes {self._throttle.share:.1%} of the time (measured)")
         elif self._newest:
             parts.append(f"step {self._newest.step + 1}")
-        if said:
-            parts.append(said)
-        elif self._training and not (self._training.awaited and frontends.hears()):
-            parts.append(_UNHEARD)
-        return "; ".join(parts)
+        lines = ["; ".join(parts), said]
+        if self._training and not self._controls:
+            lines.append(_UNHEARD)
+        return "\n".join(filter(None, lines))
 
     def _read(self, *, all_of_them: bool = False) -> None:
         """Put the records whose figures are there on the panels."""

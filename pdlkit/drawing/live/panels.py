@@ -15,9 +15,10 @@ _STEP = Axis("step")
 
 
 class Losses:
-    """The loss of each device and of all together, measured."""
+    """The loss of each device and of all together, measured; `log` for small ones."""
 
-    def __init__(self):
+    def __init__(self, *, log: bool = False):
+        self._axis = Axis("loss", log=log)
         self._series = Series()
 
     def begin(self, training: Training) -> None:
@@ -34,7 +35,7 @@ class Losses:
         who = f"each of {len(y) - 1} devices" if len(y) > 1 else "the batch"
         lines = [Line(f"device {i}", x, values, group="devices") for i, values in enumerate(y[1:])]
         lines += [Line("all devices" if lines else "loss", x, values) for values in y[:1]]
-        return Panel(f"loss of {who}", "measured", tuple(lines), x=_STEP, y=Axis("loss"))
+        return Panel(f"loss of {who}", "measured", tuple(lines), x=_STEP, y=self._axis)
 
 
 class Seconds:
@@ -63,7 +64,8 @@ class Seconds:
             for label, values in zip(labels, y, strict=False)
             if np.isfinite(values).any()
         )
-        return Panel("seconds a step", "measured", lines, x=_STEP, y=Axis("", "s"))
+        title = "seconds a step, mean of the last 8"
+        return Panel(title, "measured", lines, x=_STEP, y=Axis("", "s"))
 
 
 class Sends:

@@ -140,7 +140,8 @@ def _warm() -> None:
 
 def written(picture: Picture, status: str) -> str:
     """Return a picture as HTML, under a sentence on how it goes."""
-    return f"<p>{html.escape(status)}</p>{lower(picture)}"
+    lines = html.escape(status).replace("\n", "<br>")
+    return f"<p>{lines}</p>{lower(picture)}"
 
 
 def _output(picture: Picture, status: str) -> dict[str, str]:
