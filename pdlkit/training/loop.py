@@ -1,6 +1,7 @@
 """The loop: batches in, records out, never further than it can turn back."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ class Loop:
     def __init__(self, program: Program, work, *, steps: int, state=None, seed: int = 0):
         self.program, self.work, self.seed = program, work, seed
         if state is None:
-            state = program.init(work.model.init(jax.random.key(seed)))
+            state = program.init(_first_params(work.model.init, seed))
         _check_here(state, program)
         self.first = int(np.ravel(state.step)[0])
         self.last = self.first + steps
@@ -193,6 +194,13 @@ class Loop:
         )
         message = lesson(f"{what}.", why=why, fix=kept)
         raise NotFinite(message, step=step, device=device, state=self._good)
+
+
+# To compile the draws of random numbers takes seconds, and anew for other devices.
+@functools.lru_cache(maxsize=1)
+def _first_params(init: Callable, seed: int):
+    """Return the params that a seed begins with, on the host; the last ones are kept."""
+    return jax.device_get(init(jax.random.key(seed)))
 
 
 def _check_here(state, program: Program) -> None:
