@@ -22,6 +22,8 @@ _TIMEOUTS = {
     "--xla_cpu_collective_call_terminate_timeout_seconds": 600,
 }
 
+_IDLE = 4  # clients that may wait to be used again; to collect them takes 80 ms in a kernel
+
 # Devices belong to the process, so what is known of them does too. Held weakly: a
 # client goes, with its threads, when the last array, mesh or program on it goes.
 _simulated: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # devices -> client
@@ -57,7 +59,7 @@ def resize(n: int) -> None:
             break
         except RuntimeError:  # a callback on the old devices was running, and woke JAX again
             time.sleep(0.05)
-    if n not in _simulated:  # first let the old clients go: they lie in reference cycles
+    if n not in _simulated and len(_simulated) >= _IDLE:  # old clients lie in reference cycles
         compat.forget_meshes()
         gc.collect()
     backend.get_backend("cpu")

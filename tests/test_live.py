@@ -156,7 +156,7 @@ def test_a_board_follows_a_move(program, patients):
     board = pdl.Board()
     watch = [board, lambda each: pdl.Set(devices=2) if each.step == 9 else None]
     run = pdl.fit(program, patients, steps=20, watch=watch)
-    gone = line(board.picture, "loss of each of 8 devices", "device 5")
+    gone = line(board.picture, "loss of each of 2 devices", "device 5")
     assert np.isfinite(gone.y).tolist() == [True] * 10 + [False] * 10
     assert board.picture.panels[2].marks[0].value == pdl.inspect(run.program, patients).wire_bytes
 
@@ -219,6 +219,17 @@ def test_a_board_is_called_what_it_shows(program, patients):
         "seconds a step, mean of the last 8; what each device sends in one step; "
         "what each device holds in one step>"
     )
+
+
+def test_a_board_begins_anew_with_each_training(program, patients):
+    """The same board, given to two trainings, shows the second one alone, and how it ended."""
+    board = pdl.Board()
+    pdl.fit(program, patients, steps=12, watch=board)
+    stop = lambda each: pdl.Stop() if each.step == 4 else None  # noqa: E731
+    pdl.fit(program, patients, steps=12, watch=[board, stop])
+    assert line(board.picture, SECONDS, "a step").x.tolist() == [1, 2, 3, 4]
+    assert board.picture.title.startswith("diabetes_mlp on data=8: loss 1.4")
+    assert board.picture.title.endswith(", stopped after 5 steps")
 
 
 def test_a_board_can_be_saved(program, patients, tmp_path):

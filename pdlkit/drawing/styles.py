@@ -1,5 +1,6 @@
 """How each line is drawn and named, in a figure and in an SVG alike."""
 
+import math
 from typing import NamedTuple
 
 from pdlkit.drawing.crowds import crowds, extremes
@@ -52,13 +53,19 @@ def drawn(panel: Panel) -> list[Drawn]:
     grouped = any(line.group for line in lines)
     parts = [line for line in few if line.group or not grouped]
     for i, line in enumerate(parts):
-        found.append(_named(line, panel, Style(colour(i), 1.3, DASHES[i % len(DASHES)])))
+        each = _named(line, panel, Style(colour(i), 1.3, DASHES[i % len(DASHES)]))
+        found.append(each._replace(name="") if _has_left(line) else each)
     wholes = [line for line in few if grouped and not line.group]
     return found + [_named(line, panel, Style("", 2.0)) for line in wholes]
 
 
+def steady(place: float, gap: float) -> int:
+    """Return by what names are sorted: those closer than a name keep their order."""
+    return round(place / gap)
+
+
 def spread(places: list[float], gap: float) -> list[float]:
-    """Return sorted places moved apart, each at least `gap` above the last, below 1."""
+    """Return places moved apart, each at least `gap` above the last, below 1."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + gap) if moved else place)
@@ -67,6 +74,11 @@ def spread(places: list[float], gap: float) -> list[float]:
         moved[i] = min(moved[i], ceiling)
         ceiling = moved[i] - gap
     return moved
+
+
+def _has_left(line: Line) -> bool:
+    """Tell whether a member of a group, such as a device, is no longer there."""
+    return bool(line.group) and len(line.y) > 0 and not math.isfinite(line.y[-1])
 
 
 def _crowd(members: list[Line], panel: Panel) -> list[Drawn]:

@@ -8,7 +8,7 @@ from pdlkit.drawing.figures.ink import ink, thin
 from pdlkit.drawing.figures.ticks import label
 from pdlkit.drawing.marks import points
 from pdlkit.drawing.scales import can_show, extent, fraction, padded
-from pdlkit.drawing.styles import FEW, Style, drawn, spread
+from pdlkit.drawing.styles import FEW, Style, drawn, spread, steady
 from pdlkit.pictures import Panel
 
 _HEIGHT = 2.9  # inches
@@ -45,7 +45,7 @@ def draw(axes, panel: Panel) -> None:
 
 def _name(axes, ends: list[tuple[float, str, Style]]) -> None:
     """Write each name, a sample of its line before it, and lead the line there."""
-    ends = sorted(ends, key=lambda each: each[0])
+    ends = sorted(ends, key=lambda each: steady(each[0], _GAP))
     places = spread([at for at, _, _ in ends], _GAP)
     for (at, name, style), place in zip(ends, places, strict=True):
         sample = ((1.02, 1.055), (place, place), ink(style))

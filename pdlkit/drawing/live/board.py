@@ -1,10 +1,13 @@
 """The board: what a training does, seen while it does it, and the knobs to turn."""
 
 import collections
+import copy
 import dataclasses
 import functools
 import importlib
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -46,7 +49,8 @@ class Board:
 
     def __init__(self, *chosen, columns: int = 2):
         usual = panels.Losses, panels.Seconds, panels.Sends, panels.Memory
-        self.panels = chosen or tuple(kind() for kind in usual)
+        self._chosen = chosen or tuple(kind() for kind in usual)  # without a past
+        self.panels = copy.deepcopy(self._chosen)
         self.columns = columns
         self._training: Training | None = None
         self._losses: list[float] = []  # the first and the newest
@@ -56,6 +60,7 @@ class Board:
         self._view: views.View | None = None
         self._controls = None
         self._said = ""
+        self._ended = ""  # how, and after how many steps
 
     def __repr__(self) -> str:
         return repr(self.picture)
@@ -70,15 +75,18 @@ class Board:
             return self._portrait
         drawn = tuple(panel.draw() for panel in self.panels)
         name = self._training.name if self._training else "a training"
-        mesh = self._training.mesh if self._training else {}
-        sizes = ", ".join(f"{axis}={size}" for axis, size in mesh.items())
-        found = " to ".join(write(loss) for loss in self._losses)
         return Picture(
-            f"{name}{f' on {sizes}' if sizes else ''}{f': loss {found}' if found else ''}",
+            self._title(name),
             drawn,
             alt=f"training of {name}: {'; '.join(panel.title for panel in drawn)}",
             columns=min(self.columns, len(drawn)),
         )
+
+    def _title(self, name: str) -> str:
+        where = f" on {_sizes(self._training.mesh)}" if self._training else ""
+        if not self._losses:
+            return name + where
+        return f"{name}{where}: loss {' to '.join(map(write, self._losses))}{self._ended}"
 
     def save(self, path) -> None:
         """Write a file; its suffix says what: .png .svg .pdf .txt .csv .json."""
@@ -86,11 +94,15 @@ class Board:
 
     def begin(self, training: Training) -> None:
         """Show the board, and let its panels count what they count."""
+        moved = self._view is not None
+        if not moved:  # what was seen of another training is not of this one
+            self.panels, self._losses, self._ended = copy.deepcopy(self._chosen), [], ""
         self._training = training
         self._open()
         if self._controls:
             self._controls.begin(training)
-        self._said = ""
+        now = f"now on {_sizes(training.mesh)}, as many devices as mesh and batch allow"
+        self._said = now if moved else ""
         self._push("counting what a step sends and holds …")
         for panel in self.panels:
             panel.begin(training)
@@ -110,7 +122,7 @@ class Board:
         if thing is not self._newest:
             self._newest = thing
             self._unread.append(thing)
-        elif pausing:  # asked again about the same step
+        elif pausing and not self._unread:  # asked again about the same step
             return answer
         if pausing or self._throttle.is_due():
             self._push("paused" if pausing else self._said)
@@ -122,9 +134,12 @@ class Board:
         if self._controls and self._training:
             self._controls.begin(self._training)
 
-    def end(self, run=None) -> None:
+    def end(self, run: Any = None) -> None:
         """Leave the still picture, which a saved notebook keeps."""
         self._read(all_of_them=True)
+        if hasattr(run, "history"):
+            steps = len(run.history)
+            self._ended = f", {run.ended} after {steps} step{'s' * (steps != 1)}"
         if self._view:
             self._push(getattr(run, "ended", "done"))
             self._view.end(self.picture)
@@ -170,6 +185,10 @@ class Board:
             self._losses = [*self._losses[:1], at_hand.loss]
             for panel in self.panels:
                 panel.add(at_hand)
+
+
+def _sizes(mesh: Mapping[str, int]) -> str:
+    return ", ".join(f"{axis}={size}" for axis, size in mesh.items())
 
 
 def _controls(training: Training):

@@ -5,9 +5,11 @@ signal in a dictionary; the loop takes it between two steps.
 """
 
 import math
+from collections.abc import Callable
 
 import ipywidgets
 
+from pdlkit.drawing.live import frontends
 from pdlkit.records import Training
 from pdlkit.signals import Drop, Pause, Set, Signal, Slow, Stop
 
@@ -27,7 +29,7 @@ class Controls:
             description="Pause", icon="pause", layout=_wide("7em")
         )
         rate = training.learning_rate or 1.0
-        exponent = round(math.log10(rate))
+        exponent = math.log10(rate)  # so that the slider stands on one of its own steps
         self._rate = ipywidgets.FloatLogSlider(
             rate,
             min=exponent - _DECADES,
@@ -39,12 +41,12 @@ class Controls:
         self._count = ipywidgets.Dropdown(**_named("devices", "9em"))
         self._slow = ipywidgets.Dropdown(**_named("slow down", "14em"))
         self._drop = ipywidgets.Dropdown(**_named("drop", "12em"))
-        self._stop.on_click(lambda _: self._ask(self._stop, Stop()))
-        self._pause.observe(self._hold, "value")
-        self._rate.observe(lambda change: self._ask(self._rate, Set(change.new)), "value")
-        self._count.observe(lambda change: self._ask(self._count, Set(None, change.new)), "value")
-        self._slow.observe(self._burden, "value")
-        self._drop.observe(self._leave_out, "value")
+        self._stop.on_click(lambda _: self._asked.update({self._stop: Stop()}))
+        self._listen(self._pause, self._hold)
+        self._listen(self._rate, lambda change: Set(change.new))
+        self._listen(self._count, lambda change: Set(None, change.new))
+        self._listen(self._slow, self._burden)
+        self._listen(self._drop, self._leave_out)
         rows = (self._stop, self._pause, self._rate), (self._count, self._slow, self._drop)
         self.rows = [ipywidgets.HBox(row, layout=_wrapping()) for row in rows]
         self.begin(training)
@@ -79,21 +81,26 @@ class Controls:
             for widget in (*row.children, row):
                 widget.close()
 
-    def _ask(self, control: ipywidgets.Widget, signal: Signal) -> None:
-        if not self._silent:
-            self._asked[control] = signal
+    def _listen(self, control: ipywidgets.Widget, wish: Callable) -> None:
+        """Leave what the reader's change of a control means, if it means anything."""
+
+        def changed(change) -> None:
+            frontends.heard()
+            signal = None if self._silent else wish(change)
+            if signal:
+                self._asked[control] = signal
+
+        control.observe(changed, "value")
 
     def _hold(self, change) -> None:
         self._pause.description = "Go on" if change.new else "Pause"
         self._pause.icon = "play" if change.new else "pause"
 
-    def _leave_out(self, change) -> None:
-        if change.new != _NOBODY:
-            self._ask(self._drop, Drop(change.new))
+    def _leave_out(self, change) -> Drop | None:
+        return None if change.new == _NOBODY else Drop(change.new)
 
-    def _burden(self, change) -> None:
-        nobody = change.new == _NOBODY
-        self._ask(self._slow, Slow(change.old, 0.0) if nobody else Slow(change.new, EXTRA))
+    def _burden(self, change) -> Slow:
+        return Slow(change.old, 0.0) if change.new == _NOBODY else Slow(change.new, EXTRA)
 
 
 def _named(description: str, width: str) -> dict:

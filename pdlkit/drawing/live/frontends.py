@@ -3,6 +3,9 @@
 import importlib.util
 import os
 import sys
+from typing import Any
+
+from IPython.core.getipython import get_ipython
 
 from pdlkit.errors import lesson, names
 
@@ -45,6 +48,17 @@ def hears() -> bool:
     """Tell whether clicks arrive while a cell awaits: with ipykernel 7 or later."""
     kernel = sys.modules.get("ipykernel")
     return kernel is not None and kernel.version_info[0] >= 7
+
+
+def heard() -> None:
+    """Tell the browser that what it just sent has been dealt with.
+
+    It holds a widget's next change back until then, and ipykernel 7.4 does not say
+    so itself while a cell awaits: without this, each control is heard only once.
+    """
+    kernel: Any = getattr(get_ipython(), "kernel", None)
+    if kernel and kernel.get_parent("shell").get("header", {}).get("msg_type") == "comm_msg":
+        kernel._publish_status("idle", "shell")
 
 
 _NEEDS = {"widget": ("anywidget", "ipywidgets"), "html": ("ipywidgets",)}

@@ -32,7 +32,8 @@ class Losses:
     def draw(self) -> Panel:
         """Return the curves."""
         x, y = self._series.x, self._series.y
-        who = f"each of {len(y) - 1} devices" if len(y) > 1 else "the batch"
+        here = int(np.isfinite(y[1:, -1:]).sum())  # those that have left keep their past
+        who = f"each of {here} devices" if here else "the batch"
         lines = [Line(f"device {i}", x, values, group="devices") for i, values in enumerate(y[1:])]
         lines += [Line("all devices" if lines else "loss", x, values) for values in y[:1]]
         return Panel(f"loss of {who}", "measured", tuple(lines), x=_STEP, y=self._axis)

@@ -21,18 +21,18 @@ class Plot {
   constructor(el) {
     this.root = append(el, "div", { class: "pdl-plot" });
     this.status = append(this.root, "div", { class: "pdl-status" });
-    this.svg = append(this.root, "svg", { role: "img", tabindex: 0, "data-frames": 0 });
+    this.svg = append(this.root, "svg", { role: "group", tabindex: 0, "data-frames": 0 });
     this.still = append(this.svg, "g");
-    this.lines = append(this.svg, "g");
+    this.lines = append(this.svg, "g", { role: "img" }); // not the whole: the names in it are controls
     this.cursor = append(this.svg, "g", { class: "pdl-cursor" });
     this.values = append(this.root, "div", { class: "pdl-values", hidden: "" });
     this.aloud = append(this.root, "div", { class: "pdl-aloud", "aria-live": "polite" });
     this.away = new Set(); // labels of the lines the reader has hidden
-    this.at = null; // the cursor: { frame, index }
+    this.at = null; // the cursor: { frame, index }, and `newest` where it follows the newest point
     this.said = 0;
     this.svg.addEventListener("pointermove", (event) => this.point(event));
     this.svg.addEventListener("pointerleave", () => this.leave());
-    this.svg.addEventListener("click", (event) => this.toggle(event.target));
+    this.svg.addEventListener("pointerdown", (event) => this.toggle(event.target));
     this.svg.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -50,7 +50,7 @@ class Plot {
     this.snapshot = snapshot;
     this.curves = unpack(snapshot);
     this.svg.setAttribute("viewBox", `0 0 ${snapshot.width} ${snapshot.height}`);
-    this.svg.setAttribute("aria-label", snapshot.alt);
+    for (const named of [this.svg, this.lines]) set(named, { "aria-label": snapshot.alt });
     this.redrawStill(snapshot.markup);
     this.redrawLines();
     this.moveCursor();
@@ -114,7 +114,7 @@ class Plot {
       ArrowLeft: { frame, index: this.at ? Math.max(index - 1, 0) : last },
       ArrowRight: { frame, index: Math.min(index + 1, last) },
       Home: { frame, index: 0 },
-      End: { frame, index: last },
+      End: { frame, index: last, newest: true },
       ArrowUp: { frame: (frame + frames - 1) % frames, index },
       ArrowDown: { frame: (frame + 1) % frames, index },
     };
@@ -134,7 +134,8 @@ class Plot {
     const here = this.snapshot.frames[this.at.frame];
     const longest = here && this.longest(this.at.frame);
     if (!longest) return this.leave();
-    this.at.index = Math.min(this.at.index, longest.points.length / 2 - 1);
+    const last = longest.points.length / 2 - 1;
+    this.at.index = this.at.newest ? last : Math.min(this.at.index, last);
     const px = longest.points[2 * this.at.index];
     const x = value((px - here.left) / here.width, here.x);
     this.snapshot.frames.forEach((frame, i) => {
@@ -166,11 +167,11 @@ class Plot {
       row.append(`${curve.label} ${write(value, frame.y.unit)}`);
     }
     const scale = this.svg.clientWidth / this.snapshot.width;
-    const right = px > frame.left + frame.width / 2;
     const above = this.svg.getBoundingClientRect().top - this.root.getBoundingClientRect().top;
     this.values.style.top = `${above + frame.top * scale}px`;
-    this.values.style.left = right ? "" : `${px * scale + 10}px`;
-    this.values.style.right = right ? `${this.root.clientWidth - px * scale + 10}px` : "";
+    // over the names, which it says again, and not over the curves
+    const left = (frame.left + frame.width) * scale + 8;
+    this.values.style.left = `${Math.min(left, this.svg.clientWidth - this.values.offsetWidth)}px`;
   }
 
   // The lines of a panel that are to be seen, each with its value nearest to this place.

@@ -7,7 +7,7 @@ import numpy as np
 
 from pdlkit.drawing.marks import points
 from pdlkit.drawing.scales import extent, fraction, fractions, padded
-from pdlkit.drawing.styles import FEW, Drawn, drawn, spread
+from pdlkit.drawing.styles import FEW, Drawn, drawn, spread, steady
 from pdlkit.drawing.svg import ticks
 from pdlkit.drawing.svg.letters import END, escape, fit, put, width
 from pdlkit.drawing.svg.scene import Curve, Drawing, Frame, Place, Scale
@@ -120,7 +120,7 @@ def _named(order: list[Drawn], curves: tuple[Curve, ...], frame: Frame, room: fl
         end = _end(curve.points) if each.name else None
         if end:
             ends.append(((foot - end[1]) / frame.height, end, each.name, curve))
-    ends.sort(key=lambda each: each[0])
+    ends.sort(key=lambda each: steady(each[0], NAME / frame.height))
     places = spread([each[0] for each in ends], NAME / frame.height)
     found = []
     for place, (_, end, name, curve) in zip(places, ends, strict=True):

@@ -1,0 +1,1 @@
+"""What a reader sees and does: notebooks in JupyterLab, in a real browser."""
