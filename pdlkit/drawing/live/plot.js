@@ -207,12 +207,21 @@ class Plot {
   }
 }
 
-// The points of all curves, x and y in px, are one row of float32.
-function unpack({ points, curves }) {
+// The points of all curves, in px, are one row of float32: each x that there is, then every y.
+function unpack({ rows, points, curves }) {
   const bytes = Uint8Array.from(atob(points), (letter) => letter.charCodeAt(0));
   const floats = new Float32Array(bytes.buffer);
   let from = 0;
-  return curves.map((curve) => ({ ...curve, points: floats.subarray(from, (from += 2 * curve.count)) }));
+  const take = (count) => floats.subarray(from, (from += count));
+  const xs = rows.map(take);
+  return curves.map((curve) => ({ ...curve, points: paired(xs[curve.points], take) }));
+}
+
+function paired(x, take) {
+  const y = take(x.length);
+  const points = new Float32Array(2 * x.length);
+  for (let i = 0; i < x.length; i++) points.set([x[i], y[i]], 2 * i);
+  return points;
 }
 
 // A line, and a round cap on nothing at each of its points where they are few.

@@ -8,8 +8,10 @@ import numpy as np
 import traitlets
 
 from pdlkit.drawing.svg import lay_out
-from pdlkit.drawing.svg.scene import Curve, Scene
+from pdlkit.drawing.svg.scene import Scene
 from pdlkit.pictures import Picture
+
+_FLOAT = 4  # bytes
 
 
 class Plot(anywidget.AnyWidget):
@@ -30,10 +32,19 @@ class Plot(anywidget.AnyWidget):
 def pack(scene: Scene) -> dict:
     """Return a scene as JSON can hold it, its points as float32 in base64.
 
-    Text, because some notebooks lose binary buffers on the way.
+    Text, because some notebooks lose binary buffers on the way. Curves of a panel
+    mostly have the same x, which is then sent once; and no curve has more points
+    than its frame has pixels.
     """
-    points = [curve.points for curve in scene.curves]
-    row = np.concatenate(points) if points else np.empty((0, 2), np.float32)
+    rows: list[bytes] = []  # x of some curves
+    owners, heights = [], []  # which of the rows is each curve's x; its y
+    for curve in scene.curves:
+        shown = _thinned(curve.points, scene.frames[curve.panel].width)
+        x, y = (shown[:, side].tobytes() for side in (0, 1))
+        if not rows or x != rows[-1]:
+            rows.append(x)
+        owners.append(len(rows) - 1)
+        heights.append(y)
     return {
         "width": scene.width,
         "height": scene.height,
@@ -43,11 +54,16 @@ def pack(scene: Scene) -> dict:
             frame._asdict() | {"x": frame.x._asdict(), "y": frame.y._asdict()}
             for frame in scene.frames
         ],
-        "curves": [_without_points(curve) for curve in scene.curves],
-        "points": base64.b64encode(row.tobytes()).decode(),
+        "curves": [
+            curve._asdict() | {"points": owner}
+            for curve, owner in zip(scene.curves, owners, strict=True)
+        ],
+        "rows": [len(row) // _FLOAT for row in rows],
+        "points": base64.b64encode(b"".join(rows + heights)).decode(),
     }
 
 
-def _without_points(curve: Curve) -> dict:
-    about = curve._asdict()
-    return about | {"points": None, "count": len(curve.points)}
+def _thinned(points: np.ndarray, pixels: float) -> np.ndarray:
+    """Return every k-th point, counted from the newest, which is always there."""
+    every = -(-len(points) // max(int(pixels), 1))
+    return points[::-every][::-1] if every > 1 else points
