@@ -1,10 +1,14 @@
 """Stored lessons: rendered the same each time, and checked without running."""
 
 import importlib.util
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbformat import v4
 
 SCRIPT = Path(__file__).parents[1] / "notebooks/render.py"
@@ -32,6 +36,33 @@ def store(tmp_path):
         return path
 
     return write
+
+
+def test_what_differs_in_every_run_is_not_compared(store):
+    """nbval compares all that a cell says but addresses in memory and times."""
+    said = "print(object(), 'in', round(time.time() % 100, 3), 'ms')"
+    path = store("import time", said, "print('the same')")
+    for name in ("conftest.py", "sanitize.cfg"):
+        shutil.copy(SCRIPT.with_name(name), path.with_name(name))
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, kernel_name="python3").execute()
+    nbformat.write(notebook, path)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        path.parent,
+    ]
+    run = lambda: subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: E731
+    passed = run()
+    assert "3 passed" in passed.stdout, passed.stdout
+    notebook.cells[2].outputs[0].text = "another"
+    nbformat.write(notebook, path)
+    assert "1 failed, 2 passed" in run().stdout
 
 
 def test_rendering_again_changes_nothing(render, store):

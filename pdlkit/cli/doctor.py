@@ -146,6 +146,7 @@ def settings(environ: Mapping[str, str]) -> list[Finding]:
     effects = {
         "JAX_NUM_CPU_DEVICES": "pdl.simulate_devices(n) wins over it",
         "JAX_PLATFORMS": "JAX looks for no other devices",
+        "PDLKIT_RENDER": "this is how pictures are shown; unset, pdlkit looks who is there",
         "JAX_DISABLE_JIT": "nothing is compiled, so nothing can be counted",
         "JAX_ENABLE_X64": "float64 doubles the bytes that are counted",
     }

@@ -20,10 +20,9 @@ from pdlkit.pictures import Picture
 from pdlkit.records import Record, Training
 from pdlkit.signals import Pause, Signal
 
-_UNHEARD = (
-    "To stop, interrupt the kernel (■ above). "
-    "With `run = await pdl.fit_async(...)` it can be steered, too."
-)
+_STOP = "To stop, interrupt the kernel (■ above)."
+_AWAIT = f"{_STOP} With run = await pdl.fit_async(...) it can be steered, too."
+_DEAF = f"{_STOP} This kernel hears no click while a cell runs: ipykernel 7 does."
 
 
 class Board:
@@ -169,10 +168,15 @@ class Board:
             parts.append(f"showing takes {self._throttle.share:.1%} of the time (measured)")
         elif self._newest:
             parts.append(f"step {self._newest.step + 1}")
-        lines = ["; ".join(parts), said]
-        if self._training and not self._controls:
-            lines.append(_UNHEARD)
-        return "\n".join(filter(None, lines))
+        return "\n".join(filter(None, ("; ".join(parts), said, self._hint())))
+
+    def _hint(self) -> str:
+        """Return how a training is stopped where there is no button for it."""
+        if self._controls or not self._training:
+            return ""
+        if not self._training.awaited:
+            return _AWAIT
+        return _STOP if frontends.hears() else _DEAF
 
     def _read(self, *, all_of_them: bool = False) -> None:
         """Put the records whose figures are there on the panels."""
