@@ -335,6 +335,19 @@ def test_only_what_fits_is_offered(controls, training):
     assert knob(controls, "drop").disabled
 
 
+def test_a_refusal_leaves_the_other_controls_as_they_are(controls, training):
+    """What cannot be is taken back; the rate that was set and the slow device stay."""
+    knob(controls, "learning rate").value = 0.2
+    knob(controls, "slow down").value = 3
+    knob(controls, "devices").value = 6
+    knob(controls, "drop").value = 1
+    controls.offer(training)
+    assert knob(controls, "learning rate").value == pytest.approx(0.2)
+    assert knob(controls, "slow down").value == 3
+    assert knob(controls, "devices").value == 8
+    assert knob(controls, "drop").value == -1
+
+
 # --- where it is shown
 
 

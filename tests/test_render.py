@@ -38,8 +38,16 @@ def store(tmp_path):
     return write
 
 
+def compared(path) -> str:
+    """Return what `pytest --nbval` says of the folder of a notebook."""
+    command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider"]
+    return subprocess.run(
+        [*command, path.parent], capture_output=True, text=True, check=False
+    ).stdout
+
+
 def test_what_differs_in_every_run_is_not_compared(store):
-    """nbval compares all that a cell says but addresses in memory and times."""
+    """All that a cell says is compared, but addresses in memory and times."""
     said = "print(object(), 'in', round(time.time() % 100, 3), 'ms')"
     path = store("import time", said, "print('the same')")
     for name in ("conftest.py", "sanitize.cfg"):
@@ -47,22 +55,10 @@ def test_what_differs_in_every_run_is_not_compared(store):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, kernel_name="python3").execute()
     nbformat.write(notebook, path)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        path.parent,
-    ]
-    run = lambda: subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: E731
-    passed = run()
-    assert "3 passed" in passed.stdout, passed.stdout
+    assert "3 passed" in compared(path)
     notebook.cells[2].outputs[0].text = "another"
     nbformat.write(notebook, path)
-    assert "1 failed, 2 passed" in run().stdout
+    assert "1 failed, 2 passed" in compared(path)
 
 
 def test_rendering_again_changes_nothing(render, store):

@@ -96,6 +96,7 @@ class Board:
         moved = self._view is not None
         if not moved:  # what was seen of another training is not of this one
             self.panels, self._losses, self._ended = copy.deepcopy(self._chosen), [], ""
+            self._portrait = None
         self._training = training
         self._open()
         if self._controls:
@@ -131,7 +132,7 @@ class Board:
         """Say why what was asked for cannot be; training goes on."""
         self._said = str(error).replace("\n", " ")
         if self._controls and self._training:
-            self._controls.begin(self._training)
+            self._controls.offer(self._training)
 
     def end(self, run: Any = None) -> None:
         """Leave the still picture, which a saved notebook keeps."""

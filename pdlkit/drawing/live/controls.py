@@ -53,18 +53,26 @@ class Controls:
 
     def begin(self, training: Training) -> None:
         """Offer what this training can do, and show what it does now."""
-        devices = math.prod(training.mesh.values())
-        others = devices // next(iter(training.mesh.values()), 1)
-        places = [("none", _NOBODY), *((f"device {i}", i) for i in range(devices))]
         self._silent = True
         self._rate.disabled = training.learning_rate is None
         if training.learning_rate:
             self._rate.value = training.learning_rate
+        self._silent = False
+        self.offer(training)
+
+    def offer(self, training: Training) -> None:
+        """Offer the devices that this training has or could have."""
+        devices = math.prod(training.mesh.values())
+        others = devices // next(iter(training.mesh.values()), 1)
+        places = (("none", _NOBODY), *((f"device {i}", i) for i in range(devices)))
+        self._silent = True
         counts = range(others, training.devices_here + 1, others)
         self._count.options = [(str(n), n) for n in counts]
         self._count.value = devices
-        for control in (self._slow, self._drop):
-            control.options, control.value = places, _NOBODY
+        if self._slow.options != places:  # on other devices, none is slow
+            self._slow.options = self._drop.options = places
+            self._slow.value = _NOBODY
+        self._drop.value = _NOBODY
         self._drop.disabled = devices == others
         self._silent = False
 
