@@ -14,15 +14,36 @@ from pdlkit.records import Record, Report, Training
 _STEP = Axis("step")
 
 
-class Losses:
-    """The loss of each device and of all together, measured; `log` for small ones."""
+class _Measured:
+    """A panel of curves that grow with the records."""
 
-    def __init__(self, *, log: bool = False):
-        self._axis = Axis("loss", log=log)
+    def __init__(self):
         self._series = Series()
 
     def begin(self, training: Training) -> None:
         """Nothing is needed."""
+
+
+class _Counted:
+    """A panel of what every step does, read off the compiled program once."""
+
+    def __init__(self):
+        self._report: Report | None = None
+
+    def begin(self, training: Training) -> None:
+        """Count, which compiles the step."""
+        self._report = training.inspect()
+
+    def add(self, record: Record) -> None:
+        """Nothing is new: every step does the same."""
+
+
+class Losses(_Measured):
+    """The loss of each device and of all together, measured; `log` for small ones."""
+
+    def __init__(self, *, log: bool = False):
+        super().__init__()
+        self._axis = Axis("loss", log=log)
 
     def add(self, record: Record) -> None:
         """Take the losses of a step; the first curve is the whole batch's."""
@@ -34,16 +55,16 @@ class Losses:
         x, y = self._series.x, self._series.y
         here = int(np.isfinite(y[1:, -1:]).sum())  # those that have left keep their past
         who = f"each of {here} devices" if here else "the batch"
-        lines = [Line(f"device {i}", x, values, group="devices") for i, values in enumerate(y[1:])]
+        lines = _of_devices(x, y[1:])
         lines += [Line("all devices" if lines else "loss", x, values) for values in y[:1]]
         return Panel(f"loss of {who}", "measured", tuple(lines), x=_STEP, y=self._axis)
 
 
-class Seconds:
+class Seconds(_Measured):
     """What a step takes, and how much of it the loop waits for its devices; measured."""
 
     def __init__(self):
-        self._series = Series()
+        super().__init__()
         self._compiles = True
 
     def begin(self, training: Training) -> None:
@@ -69,36 +90,16 @@ class Seconds:
         return Panel(title, "measured", lines, x=_STEP, y=Axis("", "s"))
 
 
-class Sends:
+class Sends(_Counted):
     """What one device sends in one step, by collective and mesh axis; counted."""
-
-    def __init__(self):
-        self._report: Report | None = None
-
-    def begin(self, training: Training) -> None:
-        """Count, which compiles the step."""
-        self._report = training.inspect()
-
-    def add(self, record: Record) -> None:
-        """Every step sends the same."""
 
     def draw(self) -> Panel:
         """Return a bar for each kind of collective along each axis."""
         return reports.sent(self._report.collectives if self._report else ())
 
 
-class Memory:
+class Memory(_Counted):
     """What one device holds in one step; counted."""
-
-    def __init__(self):
-        self._report: Report | None = None
-
-    def begin(self, training: Training) -> None:
-        """Count, which compiles the step."""
-        self._report = training.inspect()
-
-    def add(self, record: Record) -> None:
-        """Every step holds the same."""
 
     def draw(self) -> Panel:
         """Return a bar for each use of the memory."""
@@ -107,18 +108,15 @@ class Memory:
         return reports.held(self._report.memory)
 
 
-class Note:
+class Note(_Measured):
     """A figure that the model notes, `layers.note(name, value)`; measured.
 
     Of each device; of an array, its mean.
     """
 
     def __init__(self, name: str):
+        super().__init__()
         self.name = name
-        self._series = Series()
-
-    def begin(self, training: Training) -> None:
-        """Nothing is needed."""
 
     def add(self, record: Record) -> None:
         """Take what was noted, if it was."""
@@ -128,8 +126,9 @@ class Note:
 
     def draw(self) -> Panel:
         """Return a curve for each device."""
-        lines = tuple(
-            Line(f"device {i}", self._series.x, values, group="devices")
-            for i, values in enumerate(self._series.y)
-        )
+        lines = tuple(_of_devices(self._series.x, self._series.y))
         return Panel(self.name, "measured", lines, x=_STEP, y=Axis(self.name))
+
+
+def _of_devices(x: np.ndarray, y: np.ndarray) -> list[Line]:
+    return [Line(f"device {i}", x, values, group="devices") for i, values in enumerate(y)]

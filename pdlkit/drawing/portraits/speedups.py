@@ -30,27 +30,26 @@ def speedup(found: Speedup) -> Picture:
 
 
 def _strong(found: Speedup) -> Panel:
-    measured = _measured(found.speedups, found.median_speedups)
-    law, note = _law("Amdahl", amdahl, found.amdahl, found.asked)
-    return Panel(
-        "strong scaling: the same batch, cut among more devices",
-        "measured",
-        (*measured, _ideal(found.asked), *law),
-        x=_DEVICES,
-        y=Axis("speedup", log=True),
-        note=note,
-    )
+    law = _law("Amdahl", amdahl, found.amdahl, found.asked)
+    title = "strong scaling: the same batch, cut among more devices"
+    return _scaling(title, "speedup", found.speedups, found.median_speedups, law, found.asked)
 
 
 def _weak(found: Speedup) -> Panel:
-    measured = _measured(found.scaled_speedups, found.median_scaled_speedups)
-    law, note = _law("Gustafson", gustafson, found.gustafson, found.asked)
+    law = _law("Gustafson", gustafson, found.gustafson, found.asked)
+    title = "weak scaling: n devices, and a batch n times as large"
+    gains = found.scaled_speedups, found.median_scaled_speedups
+    return _scaling(title, "scaled speedup", *gains, law, found.asked)
+
+
+def _scaling(title: str, gain: str, minimum, median, law, asked: tuple[int, ...]) -> Panel:
+    lines, note = law
     return Panel(
-        "weak scaling: n devices, and a batch n times as large",
+        title,
         "measured",
-        (*measured, _ideal(found.asked), *law),
+        (*_measured(minimum, median), _ideal(asked), *lines),
         x=_DEVICES,
-        y=Axis("scaled speedup", log=True),
+        y=Axis(gain, log=True),
         note=note,
     )
 
