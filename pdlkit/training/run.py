@@ -172,7 +172,7 @@ def _thrown(turns: Generator[float, None, Run], interrupt: BaseException) -> Run
         turns.throw(interrupt)
     except StopIteration as done:
         return done.value
-    raise AssertionError("an interrupted training goes on") from interrupt
+    raise interrupt  # never: an interrupted training has ended
 
 
 def _obey(loop: Loop, watcher: Callable, answer) -> None:
