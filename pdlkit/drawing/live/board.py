@@ -5,7 +5,6 @@ import copy
 import dataclasses
 import functools
 import importlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -156,11 +155,11 @@ class Board:
 
     def _push(self, said: str) -> None:
         """Show what there is to see now, and a sentence on how it goes."""
-        began = time.perf_counter()
+        self._throttle.begin()
         self._read()
         if self._view and self._view.moves:
             self._view.push(self.picture, self._status(said))
-        self._throttle.spent(began)
+        self._throttle.end()
 
     def _status(self, said: str) -> str:
         parts = []
