@@ -185,6 +185,20 @@ def test_a_board_of_one_device_has_one_curve():
     assert [mark.label for mark in board.picture.panels[0].marks] == ["loss"]
 
 
+def test_a_board_keeps_up_with_very_many_steps(monkeypatch):
+    """Of thousands of steps between two pictures some are shown, evenly, and the newest."""
+    board = pdl.Board(pdl.panels.Losses())
+    monkeypatch.setattr(throttle.Throttle, "is_due", lambda self: False)
+    for step in range(100_001):
+        board(record(step))
+    board.end()
+    x = board.picture.panels[0].marks[0].x
+    assert 256 <= len(x) <= MOST
+    assert x[-1] == 100_000
+    assert len(set(np.diff(x))) == 1
+    assert board.picture.panels[0].marks[-1].y[-1] == pytest.approx(2.0)
+
+
 def test_a_board_never_makes_training_wait(monkeypatch):
     """A loss that is not there yet is left for later; at the end nothing is left out."""
 
