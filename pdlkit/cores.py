@@ -37,7 +37,7 @@ def pinned(n: int) -> Iterator[None]:
     A process is pinned whole only from its birth on: later, the threads that it
     has already are left out. Where nothing can be pinned (macOS), nothing is done.
     """
-    if not hasattr(os, "sched_setaffinity"):
+    if not can_pin():
         yield
         return
     before = os.sched_getaffinity(0)

@@ -99,7 +99,7 @@ class Board:
             self._portrait = None
         self._training = training
         self._open()
-        if self._controls:
+        if moved and self._controls:
             self._controls.begin(training)
         now = f"now on {_sizes(training.mesh)}, as many devices as mesh and batch allow"
         self._said = now if moved else ""

@@ -83,12 +83,6 @@ class Controls:
                 return self._asked.pop(control)
         return Pause() if self._pause.value else None
 
-    def close(self) -> None:
-        """Let go of all widgets."""
-        for row in self.rows:
-            for widget in (*row.children, row):
-                widget.close()
-
     def _listen(self, control: ipywidgets.Widget, wish: Callable) -> None:
         """Leave what the reader's change of a control means, if it means anything."""
 

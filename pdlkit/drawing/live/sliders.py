@@ -32,11 +32,5 @@ class Sliders:
             )
         ]
 
-    def close(self) -> None:
-        """Let go of all widgets."""
-        for row in self.rows:
-            for widget in (*row.children, row):
-                widget.close()
-
     def _changed(self, _) -> None:
         self._asked(**{name: slider.value for name, slider in self._sliders.items()})

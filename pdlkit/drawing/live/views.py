@@ -85,9 +85,9 @@ class Widgets:
     moves = True
 
     def __init__(self, picture, controls):
-        self._picture, self._controls = picture, controls
-        rows = controls.rows if controls else []
-        self._box = importlib.import_module("ipywidgets").VBox([*rows, picture])
+        self._picture = picture
+        self._rows = controls.rows if controls else []
+        self._box = importlib.import_module("ipywidgets").VBox([*self._rows, picture])
 
     def show(self, picture: Picture, status: str, *, store: bool = False) -> None:
         """Show the box; its model id is all that the output needs."""
@@ -106,18 +106,16 @@ class Widgets:
         """Leave the still picture in place of the widgets, which nobody could draw later."""
         data, metadata = bundle(picture)
         self._handle.update(data, metadata=metadata, raw=True)
-        if self._controls:
-            self._controls.close()
-        self._picture.close()
-        self._box.close()
+        of_rows = [widget for row in self._rows for widget in (*row.children, row)]
+        for widget in (*of_rows, self._picture, self._box):
+            widget.close()
 
 
 def choose(make_controls: Callable[[], Any] | None = None) -> tuple[View, Any]:
     """Return the view that fits the front end, and its controls if it has any.
 
     Args:
-        make_controls: gives what has `rows` of widgets and can be `close`d; it is
-            called where widgets are shown.
+        make_controls: gives what has `rows` of widgets; called where widgets are shown.
     """
     if get_ipython() is None:
         return Nothing(), None
