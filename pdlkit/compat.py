@@ -1,6 +1,7 @@
 """The few names that moved between JAX 0.7.2 and 0.12."""
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax._src import mesh as mesh_lib
 from jax._src import xla_bridge
@@ -62,3 +63,9 @@ def forget_meshes() -> None:
     held = getattr(mesh_lib, "_mesh_object_dict", None)
     if isinstance(held, dict):
         held.clear()
+
+
+def zeros_like_type(kind):
+    """Return zeros of a traced type, varying along the same mesh axes."""
+    moved = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    return vary(jnp.zeros(kind.shape, kind.dtype), tuple(moved))

@@ -62,9 +62,9 @@ class Metrics(NamedTuple):
         return float(np.average(losses[held], weights=weights[held]))
 
 
-def keep_everything(batch):
-    """Return the batch as it came: the default of `Program.place`."""
-    return batch
+def unchanged(thing):
+    """Return a thing as it came: the default of what a program need not do."""
+    return thing
 
 
 class Program(NamedTuple):
@@ -75,7 +75,9 @@ class Program(NamedTuple):
     gather: Callable  # State -> params, whole again, on the host
     on: Callable  # mesh[, optimizer] -> Program: the same one elsewhere, or with another
     mesh: Any  # jax.sharding.Mesh
-    place: Callable = keep_everything  # batch -> batch, cut and on its devices
+    place: Callable = unchanged  # batch -> batch, cut and on its devices
+    whole: Callable = unchanged  # State -> State, as one device would keep it
+    spread: Callable = unchanged  # the way back, but for where the arrays are
 
     def __repr__(self) -> str:
         return f"<program on {' x '.join(f'{name}={n}' for name, n in self.mesh.shape.items())}>"

@@ -305,7 +305,7 @@ def test_no_table_of_axes_is_no_mistake():
     ("join", "what"),
     [
         (
-            lambda: pdl.DataParallel() | pdl.DataParallel(axis="model"),
+            lambda: pdl.DataParallel() | pdl.DataParallel(accumulate=2),
             r"DataParallel \| DataParallel cannot be: both say `batch` of its cuts\.",
         ),
         (

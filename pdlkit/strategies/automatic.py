@@ -5,12 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from pdlkit.strategies.data import DataParallel
-from pdlkit.strategies.layout import assemble, lay_out
+from pdlkit.strategies.layout import Layout, assemble, lay_out
 from pdlkit.strategies.listening import Ear, same_on_every_share
+from pdlkit.strategies.placement import axes_of, shardings, ways_of
 from pdlkit.strategies.spmd import Spmd
 
 
@@ -24,6 +25,7 @@ class Automatic:
     """
 
     strategy: Spmd = dataclasses.field(default_factory=DataParallel)
+    accumulate = 1
 
     @property
     def name(self):
@@ -38,6 +40,14 @@ class Automatic:
         """How the batch is cut: batch axis -> mesh axis."""
         return self.strategy.cuts()
 
+    def homes(self, places, model, mesh):
+        """Where arrays live, beyond what their axes' names and the rules say."""
+        return self.strategy.homes(places, model, mesh)
+
+    def order(self, depth, mesh):
+        """None: the compiler cuts stacked layers as they come."""
+        del depth, mesh
+
     def moves(self, model, mesh):
         """What the strategy it is the twin of must send."""
         return self.strategy.moves(model, mesh)
@@ -48,12 +58,13 @@ class Automatic:
         Raises:
             ValueError: model, strategy and mesh do not fit; nothing was run.
         """
-        axis = self.cuts().get("batch")
         layout = lay_out(self, model, optimizer, mesh)
+        axes, kept = axes_of(self.cuts().get("batch")), shardings(layout.places.kept, mesh)
 
-        def gradients(params, batch):
+        def gradients(state, batch):
+            params = state.params
             # The loss is taken share by share only to show each device its own.
-            shares = _shares(batch, mesh, axis)
+            shares = _shares(batch, layout, axes)
             same = same_on_every_share(model.loss, params, shares, "share")
 
             def objective(params):
@@ -66,25 +77,29 @@ class Automatic:
                 return losses.mean(), metrics
 
             grads, metrics = jax.grad(objective, has_aux=True)(params)
-            return grads, _on_devices(metrics, mesh, axis)
+            grads = lax.with_sharding_constraint(grads, kept)
+            return grads, _on_devices(metrics, mesh, axes), state.memory
 
         return assemble(layout, gradients, on=lambda mesh, opt: self.build(model, opt, mesh))
 
 
-def _shares(batch, mesh, axis):
+def _shares(batch, layout: Layout, axes: frozenset[str]):
     """[batch, ...] -> [shares, batch / shares, ...], each share on its devices."""
-    ways = mesh.shape[axis] if axis else 1
+    mesh, specs = layout.mesh, layout.batch
+    if isinstance(specs, P):
+        specs = jax.tree.map(lambda _: specs, batch)
 
-    def cut(array):
-        shares = array.reshape(ways, -1, *array.shape[1:])
-        return lax.with_sharding_constraint(shares, NamedSharding(mesh, P(axis)))
+    def cut(array, spec):
+        shares = array.reshape(ways_of(axes, mesh), -1, *array.shape[1:])
+        place = NamedSharding(mesh, P(_in_order(axes, mesh), None, *spec[1:]))
+        return lax.with_sharding_constraint(shares, place)
 
-    return jax.tree.map(cut, batch)
+    return jax.tree.map(cut, batch, specs)
 
 
-def _on_devices(metrics, mesh, axis):
+def _on_devices(metrics, mesh: Mesh, axes: frozenset[str]):
     """[shares, ...] -> [mesh.size, ...]: each device shows the share it works on."""
-    grid = [mesh.shape[name] if name == axis else 1 for name in mesh.axis_names]
+    grid = [size if name in axes else 1 for name, size in mesh.shape.items()]
 
     def spread(figure):
         rest = figure.shape[1:]
@@ -93,3 +108,7 @@ def _on_devices(metrics, mesh, axis):
         return lax.with_sharding_constraint(figure, NamedSharding(mesh, P(mesh.axis_names)))
 
     return jax.tree.map(spread, metrics)
+
+
+def _in_order(axes: frozenset[str], mesh: Mesh) -> tuple[str, ...]:
+    return tuple(axis for axis in mesh.axis_names if axis in axes)

@@ -1,18 +1,19 @@
 """How a batch is cut, and what it must look like."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from pdlkit.errors import fitting_sizes, lesson
+from pdlkit.errors import fitting_sizes, lesson, names
 from pdlkit.models.parts import is_axes
 from pdlkit.records import Model
+from pdlkit.strategies.placement import axes_of, ways_of
 
 
-def batch_specs(model: Model, cuts: dict[str, str]):
+def batch_specs(model: Model, cuts: Mapping):
     """Return how a batch is cut: one spec for all, or a tree like the batch."""
     if model.batch_axes is None:
         return P(cuts.get("batch"))
@@ -21,7 +22,23 @@ def batch_specs(model: Model, cuts: dict[str, str]):
     )
 
 
-def batch_check(model: Model, cuts: dict[str, str], mesh: Mesh) -> Callable:
+def check_cuts(who: str, model: Model, cuts: Mapping) -> None:
+    """Raise if a strategy cuts an axis that no array of the model's batches has."""
+    trees = () if model.batch_axes is None else jax.tree.leaves(model.batch_axes, is_leaf=is_axes)
+    there = {"batch"}.union(*trees) - {None}
+    for name in cuts:
+        if name not in there:
+            raise ValueError(
+                lesson(
+                    f"{who} cuts batches along `{name}`, but this model's have "
+                    f"{names(sorted(there))}.",
+                    why="model.batch_axes names the axes of each array of a batch.",
+                    fix=f"a model that names `{name}` there, or another strategy.",
+                )
+            )
+
+
+def batch_check(model: Model, cuts: Mapping, mesh: Mesh) -> Callable:
     """Return a check of batches that looks once at each set of shapes it meets.
 
     It raises ValueError for a batch that is not what the model was made for, or
@@ -39,7 +56,7 @@ def batch_check(model: Model, cuts: dict[str, str], mesh: Mesh) -> Callable:
     return check
 
 
-def _check(batch, model: Model, cuts: dict[str, str], mesh: Mesh) -> None:
+def _check(batch, model: Model, cuts: Mapping, mesh: Mesh) -> None:
     if model.example is not None:
         _check_like(batch, model.example)
     first = jax.tree.leaves(batch)[0]
@@ -58,8 +75,8 @@ def _check(batch, model: Model, cuts: dict[str, str], mesh: Mesh) -> None:
         specs = jax.tree.map(lambda _: specs, batch)
     for array, spec in zip(jax.tree.leaves(batch), jax.tree.leaves(specs), strict=True):
         for size, axis in zip(array.shape, spec, strict=False):
-            if axis is not None and size % mesh.shape[axis]:
-                raise ValueError(_indivisible(size, axis, mesh.shape[axis], cuts))
+            if size % ways_of(axis, mesh):
+                raise ValueError(_indivisible(size, axis, mesh, cuts))
 
 
 def _check_like(batch, example) -> None:
@@ -94,11 +111,13 @@ def _kind(dtype):
     return next(k for k in (jnp.floating, jnp.integer, jnp.generic) if jnp.issubdtype(dtype, k))
 
 
-def _indivisible(size: int, axis: str, ways: int, cuts: dict[str, str]) -> str:
+def _indivisible(size: int, axis, mesh: Mesh, cuts: Mapping) -> str:
     name = next(name for name, where in cuts.items() if where == axis)
     what = f"a batch of {size} examples" if name == "batch" else f"a `{name}` of {size}"
+    ways = ways_of(axis, mesh)
+    among = " x ".join(f"{each}={mesh.shape[each]}" for each in mesh.shape if each in axes_of(axis))
     return lesson(
-        f"{what} does not divide among {axis}={ways}.",
+        f"{what} does not divide among {among}.",
         why="each device takes a share of the same size.",
         fix=f"a size of {fitting_sizes(size, ways)}, or another number of devices.",
     )

@@ -1,6 +1,6 @@
 """Where everything lives on one mesh, and the program that keeps it there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +8,18 @@ from jax import lax
 from jax.sharding import Mesh
 
 from pdlkit.devices import check_mesh
-from pdlkit.records import Model, Program, State
-from pdlkit.strategies.batch import batch_check, batch_specs
-from pdlkit.strategies.placement import check_axes, param_specs, shardings, state_shardings
+from pdlkit.records import Model, Program, unchanged
+from pdlkit.strategies.batch import batch_check, batch_specs, check_cuts
+from pdlkit.strategies.placement import (
+    Places,
+    axes_of,
+    check_axes,
+    param_specs,
+    shardings,
+    state_shardings,
+)
+from pdlkit.strategies.regathering import regather
+from pdlkit.strategies.rows import in_order, row_order
 from pdlkit.strategies.strategy import first_state, update
 
 
@@ -20,10 +29,26 @@ class Layout(NamedTuple):
     model: Model
     optimizer: Any
     mesh: Mesh
-    cuts: dict[str, str]  # batch axis -> mesh axis
-    params: Any  # like params, a PartitionSpec for each array
+    cuts: Mapping[str, str | tuple[str, ...]]  # batch axis -> mesh axes
+    places: Places  # of the params
     batch: Any  # one PartitionSpec, or a tree of them like the batch
-    states: State  # a NamedSharding for each array of the state
+    order: tuple[int, ...] | None  # which layer each row of the stacked blocks holds
+    micro_batches: int  # that each device takes its share in
+
+    @property
+    def cut_axes(self) -> tuple[str, ...]:
+        """The mesh axes that the batch is cut over, in mesh order."""
+        cut = axes_of(tuple(self.cuts.values()))
+        return tuple(axis for axis in self.mesh.axis_names if axis in cut)
+
+
+class Remembered(NamedTuple):
+    """What a strategy itself remembers from step to step: `State.memory`."""
+
+    first: Callable = lambda params: ()  # params, laid out -> before any step
+    specs: Any = ()  # a tree of `PartitionSpec`s like it, or the upper part of one
+    whole: Callable = unchanged  # memory -> memory, as one device would keep it
+    spread: Callable = unchanged  # the way back
 
 
 def lay_out(strategy, model: Model, optimizer, mesh: Mesh) -> Layout:
@@ -34,13 +59,17 @@ def lay_out(strategy, model: Model, optimizer, mesh: Mesh) -> Layout:
     """
     rules, cuts = strategy.rules(), strategy.cuts()
     check_mesh(mesh)
-    check_axes(strategy.name, {**rules, **cuts}.values(), mesh)
-    params = param_specs(model, rules, mesh)
-    states = state_shardings(model, optimizer, params, mesh)
-    return Layout(model, optimizer, mesh, cuts, params, batch_specs(model, cuts), states)
+    check_axes(strategy.name, (*rules.values(), *cuts.values()), mesh)
+    check_cuts(strategy.name, model, cuts)
+    specs = param_specs(model, rules, mesh)
+    places = strategy.homes(Places(specs, specs), model, mesh)
+    order, cut = row_order(strategy, model, mesh), batch_specs(model, cuts)
+    return Layout(model, optimizer, mesh, cuts, places, cut, order, strategy.accumulate)
 
 
-def assemble(layout: Layout, gradients: Callable, *, on: Callable) -> Program:
+def assemble(
+    layout: Layout, gradients: Callable, *, on: Callable, memory: Remembered | None = None
+) -> Program:
     """Return the program that takes gradients, then updates, and stays laid out.
 
     The optimizer runs here, outside of any `shard_map` but in the same `jit`, so
@@ -49,30 +78,50 @@ def assemble(layout: Layout, gradients: Callable, *, on: Callable) -> Program:
 
     Args:
         layout: where everything lives.
-        gradients: params, batch -> gradients laid out like the params, metrics.
+        gradients: state, batch -> gradients laid out as they are kept, metrics, memory.
         on: mesh, optimizer -> the same program elsewhere.
+        memory: what the strategy itself remembers; nothing, where it does not say.
     """
-    model, optimizer, mesh = layout.model, layout.optimizer, layout.mesh
-
+    memory = Remembered() if memory is None else memory
+    model, optimizer, mesh, places = layout.model, layout.optimizer, layout.mesh, layout.places
     check = batch_check(model, layout.cuts, mesh)
-    places = shardings(layout.batch, mesh)
+    states = state_shardings(model, optimizer, places, mesh)
+    states = states._replace(memory=shardings(memory.specs, mesh))
+    kept, cut = shardings(places.kept, mesh), shardings(layout.batch, mesh)
 
     @jax.jit
     def step(state, batch):
         check(batch)
-        grads, metrics = gradients(state.params, batch)
-        new = update(optimizer, state, grads)
-        return lax.with_sharding_constraint(new, layout.states), metrics
+        grads, metrics, remembered = gradients(state, batch)
+        # Each device updates what it keeps the optimizer's arrays of, and no more.
+        own = lax.with_sharding_constraint(state.params, kept)
+        new = update(optimizer, state._replace(params=own, memory=remembered), grads)
+        new = new._replace(params=regather(new.params, places, mesh))
+        return lax.with_sharding_constraint(new, states), metrics
 
     def place(batch):
         check(batch)
-        return jax.device_put(batch, places)
+        return jax.device_put(batch, cut)
+
+    def begin(params):
+        state = in_order(first_state(optimizer, params), layout.order, model, optimizer)
+        return state._replace(memory=memory.first(state.params))
+
+    def spread(state):
+        state = state._replace(memory=memory.spread(state.memory))
+        return in_order(state, layout.order, model, optimizer)
+
+    def whole(state):
+        state = state._replace(memory=memory.whole(state.memory))
+        return in_order(state, layout.order, model, optimizer, back=True)
 
     return Program(
-        init=jax.jit(lambda params: first_state(optimizer, params), out_shardings=layout.states),
+        init=jax.jit(begin, out_shardings=states),
         step=step,
-        gather=lambda state: jax.device_get(state.params),
+        gather=lambda state: jax.device_get(whole(state).params),
         on=lambda mesh, optimizer=optimizer: on(mesh, optimizer),
         mesh=mesh,
         place=place,
+        whole=whole,
+        spread=spread,
     )

@@ -5,7 +5,7 @@ the parts are summed. Nothing else in the package sums gradients.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from jax import lax
@@ -13,62 +13,122 @@ from jax.sharding import PartitionSpec as P
 
 from pdlkit.compat import vary, varying_axes
 from pdlkit.records import Collective, Model, ring_wire_bytes
-from pdlkit.strategies.listening import Ear
+from pdlkit.strategies.accumulating import accumulated
+from pdlkit.strategies.listening import Ear, Heard
+from pdlkit.strategies.placement import Places, axes_of
 
 
-def whole_share(model: Model, replaced: dict, mesh) -> Callable:
-    """Return params, batch -> gradients, metrics: one device's share of a step.
+def whole_share(
+    model: Model, replaced: dict, mesh, *, around=None, times: int = 1, early: bool = False
+) -> Callable:
+    """Return params, batch, meet -> gradients, metrics: one device's share of a step.
 
     The gradients are those of the loss of the whole batch with respect to this
-    device's copy of the params: summed over the devices they are the gradient.
+    device's copy of the params: summed over the devices, by `meet`, they are the
+    gradient.
+
+    Args:
+        model: what is trained.
+        replaced: the layer operations that the strategy puts in place of the model's.
+        mesh: the devices.
+        around: loss -> loss, what the strategy does round params, batch -> loss.
+        times: micro-batches that the share is cut into, one after another.
+        early: let the gradients of each micro-batch meet, not only their sum.
     """
 
-    def share(params, batch):
+    def share(params, batch, meet):
         cut = frozenset().union(*map(varying_axes, jax.tree.leaves(batch)))
+        axes = tuple(axis for axis in mesh.axis_names if axis in cut)
 
-        def objective(params):
-            ear = Ear(tuple(axis for axis in mesh.axis_names if axis in cut))
+        def loss(params, batch, micro=None):
+            ear = Ear(axes, micro=micro)
             loss = model.loss(params, batch, ear.layers(replaced))
             # A loss that differs between devices is a mean over this one's share;
             # one that does not is already that of the whole batch.
             ways = math.prod(mesh.shape[axis] for axis in varying_axes(loss))
-            return loss / ways, ear.metrics(loss)
+            return loss / ways, Heard(ear.metrics(loss), ear.weights)
 
-        return jax.grad(objective, has_aux=True)(params)
+        loss = loss if around is None else around(loss)
+        if times > 1:
+            return accumulated(loss, params, batch, axes, times=times, meet=meet, early=early)
+        grads, heard = jax.grad(loss, has_aux=True)(params, batch)
+        return meet(grads), heard.metrics
 
     return share
 
 
 def vary_params(params, specs, cuts: tuple[str, ...]):
     """Mark params as each device's own copy, so that autodiff does not sum for us."""
-    return jax.tree.map(lambda param, spec: vary(param, _unsummed(spec, cuts)), params, specs)
+
+    def own(param, spec):
+        return vary(param, tuple(axis for axis in cuts if axis not in axes_of(spec)))
+
+    return jax.tree.map(own, params, specs)
 
 
-def meet(grads, specs, cuts: tuple[str, ...]):
-    """Sum the devices' shares of each gradient where they are still apart."""
+def meet(grads, places: Places):
+    """Sum the devices' shares of each gradient where they are still apart.
 
-    def together(grad, spec):
-        axes = _unsummed(spec, cuts)
-        return lax.psum(grad, axes) if axes else grad
+    A gradient that differs along a mesh axis on which its weight is whole is
+    summed there; where the optimizer keeps only a part of it, each device gets
+    the sum of its own part.
+    """
 
-    return jax.tree.map(together, grads, specs)
+    def together(grad, whole, kept):
+        apart = varying_axes(grad) - axes_of(whole)
+        for dimension, axis in enumerate(kept):
+            if axis in apart:
+                grad = lax.psum_scatter(grad, axis, scatter_dimension=dimension, tiled=True)
+        rest = tuple(axis for axis in sorted(apart) if axis not in axes_of(kept))
+        return lax.psum(grad, rest) if rest else grad
 
-
-def gradient_moves(shapes, specs, cuts: tuple[str, ...], mesh) -> tuple[Collective, ...]:
-    """Return what `meet` sends: one all-reduce for each array of the params."""
-
-    def move(shape, spec):
-        axes = _unsummed(spec, cuts)
-        group = math.prod(mesh.shape[axis] for axis in axes)
-        cut = math.prod(mesh.shape[axis] for axis in spec if axis is not None)
-        size = shape.size * shape.dtype.itemsize // cut
-        wire = ring_wire_bytes("all_reduce", group, size)
-        return Collective("all_reduce", axes, group, size, wire)
-
-    pairs = zip(jax.tree.leaves(shapes), jax.tree.leaves(specs), strict=True)
-    return tuple(each for each in (move(*pair) for pair in pairs) if each.group > 1)
+    return jax.tree.map(together, grads, places.params, places.kept)
 
 
-def _unsummed(spec: P, cuts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the cut axes along which an array is whole on every device."""
-    return tuple(axis for axis in cuts if axis not in spec)
+def gradient_moves(
+    shapes, places: Places, cuts: tuple[str, ...], mesh, *, times: int = 1
+) -> tuple[Collective, ...]:
+    """Return what `meet` sends for each array, and what brings the params together again.
+
+    Args:
+        shapes: of the whole params.
+        places: where they and their gradients live.
+        cuts: the mesh axes that the batch is cut over.
+        mesh: the devices.
+        times: how often gradients are scattered in one step.
+    """
+    leaves = zip(*map(jax.tree.leaves, (shapes, places.params, places.kept)), strict=True)
+    return tuple(
+        move
+        for shape, whole, kept in leaves
+        for move in _moves(shape, whole, kept, cuts, mesh, times)
+        if move.group > 1
+    )
+
+
+def _moves(shape, whole: P, kept: P, cuts, mesh, times):
+    apart = tuple(axis for axis in cuts if axis not in axes_of(whole))
+    held = math.prod(mesh.shape[axis] for axis in axes_of(whole))
+    size = shape.size * shape.dtype.itemsize // held
+    for axis in axes_of(kept) - axes_of(whole):
+        group = mesh.shape[axis]
+        yield _collective("reduce_scatter", (axis,), group, size, times)
+        size //= group
+        yield _collective("all_gather", (axis,), group, size)
+    rest = tuple(axis for axis in mesh.axis_names if axis in apart and axis not in axes_of(kept))
+    yield _collective("all_reduce", rest, math.prod(mesh.shape[a] for a in rest), size, times)
+
+
+def mean_moves(calls, cuts: tuple[str, ...], mesh, *, times: int) -> Iterator[Collective]:
+    """Yield what `layers.mean` sends: totals in every micro-batch, weights once a step."""
+    group = math.prod(mesh.shape[axis] for axis in cuts)
+    for call in calls:
+        if call.operation == "mean" and group > 1:
+            total, weight = call.arguments
+            yield _collective("all_reduce", cuts, group, total.bytes, call.times * times)
+            if hasattr(weight, "bytes"):  # a plain number is multiplied, not sent
+                yield _collective("all_reduce", cuts, group, weight.bytes, call.times)
+
+
+def _collective(kind, axes, group, size, times=1) -> Collective:
+    return Collective(kind, axes, group, size, ring_wire_bytes(kind, group, size), times)

@@ -1,5 +1,8 @@
 """Where arrays live: from the names of their axes to places on a mesh."""
 
+import math
+from typing import Any, NamedTuple
+
 import jax
 import optax
 from jax.sharding import Mesh, NamedSharding
@@ -8,6 +11,20 @@ from jax.sharding import PartitionSpec as P
 from pdlkit.errors import fitting_sizes, lesson, names
 from pdlkit.models.parts import is_axes, param_shapes
 from pdlkit.records import Model, State
+
+
+class Places(NamedTuple):
+    """Where each array of a model lives: trees like its params, of `PartitionSpec`s."""
+
+    params: Any  # between steps
+    kept: Any  # its gradient, and what the optimizer remembers of it
+
+
+def axes_of(spec) -> frozenset[str]:
+    """Return the mesh axes that a spec, or one entry of it, cuts over."""
+    if spec is None or isinstance(spec, str):
+        return frozenset(() if spec is None else (spec,))
+    return frozenset().union(*map(axes_of, spec))
 
 
 def param_specs(model: Model, rules: dict[str, str], mesh: Mesh):
@@ -68,9 +85,14 @@ def _spec(path, shape, axes, rules, mesh):
     return spec
 
 
+def ways_of(spec, mesh: Mesh) -> int:
+    """Return into how many parts a spec, or one entry of it, cuts an array."""
+    return math.prod(mesh.shape[axis] for axis in axes_of(spec))
+
+
 def check_axes(who: str, used, mesh: Mesh) -> None:
     """Raise if a strategy names a mesh axis that is not there."""
-    for axis in used:
+    for axis in sorted(frozenset().union(*map(axes_of, used))):
         if axis not in mesh.shape:
             raise ValueError(
                 lesson(
@@ -84,8 +106,8 @@ def check_axes(who: str, used, mesh: Mesh) -> None:
 def check_divides(what: str, shape, spec, mesh: Mesh) -> None:
     """Raise if a cut dimension does not divide among its devices."""
     for size, axis in zip(shape, spec, strict=False):
-        if axis is not None and size % mesh.shape[axis]:
-            ways = mesh.shape[axis]
+        ways = ways_of(axis, mesh)
+        if size % ways:
             fitting = [n for n in range(1, ways + 1) if size % n == 0]
             raise ValueError(
                 lesson(
@@ -96,8 +118,8 @@ def check_divides(what: str, shape, spec, mesh: Mesh) -> None:
             )
 
 
-def state_shardings(model: Model, optimizer, specs, mesh: Mesh) -> State:
-    """Return where a whole state lives: optimizer arrays lie beside their params."""
+def state_shardings(model: Model, optimizer, places: Places, mesh: Mesh) -> State:
+    """Return where a whole state lives: optimizer arrays lie beside the gradients."""
     params = param_shapes(model)
     memory = jax.eval_shape(optimizer.init, params)
     # Some optimizers keep arrays of other shapes (Adafactor): those stay whole.
@@ -106,10 +128,10 @@ def state_shardings(model: Model, optimizer, specs, mesh: Mesh) -> State:
         lambda kept, param, spec: spec if kept.shape == param.shape else P(),
         memory,
         params,
-        specs,
+        places.kept,
         transform_non_params=lambda _: P(),
     )
-    return State(*(shardings(tree, mesh) for tree in (P(), specs, beside)))
+    return State(*(shardings(tree, mesh) for tree in (P(), places.params, beside)))
 
 
 def shardings(specs, mesh: Mesh):

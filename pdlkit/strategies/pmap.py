@@ -15,7 +15,7 @@ from pdlkit.records import Program
 from pdlkit.strategies.batch import batch_check
 from pdlkit.strategies.listening import Ear, same_on_every_share
 from pdlkit.strategies.meeting import gradient_moves
-from pdlkit.strategies.placement import check_axes
+from pdlkit.strategies.placement import Places, check_axes
 from pdlkit.strategies.strategy import first_state, update
 
 
@@ -36,7 +36,8 @@ class PmapDataParallel:
     def moves(self, model, mesh):
         """What one step must send, as data: the line `Moves` of the docstring."""
         shapes = param_shapes(model)
-        return gradient_moves(shapes, jax.tree.map(lambda _: P(), shapes), (self.axis,), mesh)
+        whole = jax.tree.map(lambda _: P(), shapes)
+        return gradient_moves(shapes, Places(whole, whole), (self.axis,), mesh)
 
     def build(self, model, optimizer, mesh) -> Program:
         """Return the program; the mesh has one axis only, for `pmap` knows one.
@@ -70,18 +71,22 @@ class PmapDataParallel:
             grads = lax.pmean(grads, self.axis)
             return update(optimizer, state, grads), jax.tree.map(lambda x: x[0], metrics)
 
-        def init(params):
-            state = first_state(optimizer, params)
-            return jax.tree.map(lambda x: jnp.broadcast_to(x, (ways, *x.shape)), state)
+        def spread(state):
+            return jax.tree.map(lambda x: jnp.broadcast_to(x, (ways, *jnp.shape(x))), state)
+
+        def whole(state):
+            return jax.tree.map(lambda x: x[0], state)
 
         rows = NamedSharding(mesh, P(self.axis))
         run = jax.pmap(on_each_device, axis_name=self.axis, devices=list(mesh.devices.flat))
         return Program(
-            init=jax.jit(init, out_shardings=rows),
+            init=jax.jit(lambda p: spread(first_state(optimizer, p)), out_shardings=rows),
             step=_Step(run, batch_check(model, {"batch": self.axis}, mesh), ways),
-            gather=lambda state: jax.tree.map(lambda x: x[0], jax.device_get(state.params)),
+            gather=lambda state: jax.device_get(whole(state).params),
             on=lambda mesh, optimizer=optimizer: self.build(model, optimizer, mesh),
             mesh=mesh,
+            whole=whole,
+            spread=spread,
         )
 
 

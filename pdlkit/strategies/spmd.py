@@ -1,7 +1,8 @@
 """One program on every device: a strategy as its differences from one device."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import jax
 from jax.sharding import Mesh
@@ -10,18 +11,28 @@ from jax.sharding import PartitionSpec as P
 from pdlkit.errors import lesson
 from pdlkit.models.parts import param_shapes
 from pdlkit.records import Collective, Model, Program
-from pdlkit.strategies.calls import check_calls
-from pdlkit.strategies.layout import assemble, lay_out
-from pdlkit.strategies.meeting import gradient_moves, meet, vary_params, whole_share
-from pdlkit.strategies.placement import param_specs
+from pdlkit.strategies.calls import Call, check_calls, local_calls
+from pdlkit.strategies.layout import Layout, assemble, lay_out
+from pdlkit.strategies.meeting import (
+    gradient_moves,
+    mean_moves,
+    meet,
+    vary_params,
+    whole_share,
+)
+from pdlkit.strategies.placement import Places, axes_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Spmd:
     """A strategy that is at most four differences from one device.
 
-    Subclasses override any of them; how gradients meet follows from `cuts`.
+    Subclasses override any of `rules`, `cuts`, `layers` and `gradients`; how gradients
+    meet follows from `cuts`. The rest is rarer.
     """
+
+    accumulate = 1  # micro-batches that a device takes its share in, one after another
+    early = False  # whether the gradients of each micro-batch meet, or only their sum
 
     @property
     def name(self) -> str:
@@ -32,8 +43,8 @@ class Spmd:
         """Where parameters live: array axis -> mesh axis."""
         return {}
 
-    def cuts(self) -> dict[str, str]:
-        """How the batch is cut: batch axis -> mesh axis."""
+    def cuts(self) -> Mapping[str, str | tuple[str, ...]]:
+        """How the batch is cut: batch axis -> mesh axis, or several."""
         return {}
 
     def layers(self, mesh: Mesh) -> dict[str, Callable]:
@@ -42,23 +53,63 @@ class Spmd:
         return {}
 
     def gradients(self, model: Model, layers: dict[str, Callable], mesh: Mesh) -> Callable:
-        """How loss and gradients come about: params, batch -> gradients, metrics.
+        """How gradients come about: params, batch, meet -> gradients, metrics.
 
-        Run on each device with its own share; see `meeting.whole_share`.
+        Run on each device with its own share; `meet` sums gradients over the devices.
+        See `meeting.whole_share`.
         """
-        return whole_share(model, layers, mesh)
+        around = partial(self.around, layout=lay_out(self, model, None, mesh))
+        return whole_share(
+            model, layers, mesh, around=around, times=self.accumulate, early=self.early
+        )
 
-    def layer_moves(self, model: Model, mesh: Mesh) -> tuple[Collective, ...]:
-        """What the replaced layer operations send in one step, there and back."""
+    def around(self, loss: Callable, layout: Layout) -> Callable:
+        """What stands round the loss on each device.
+
+        Args:
+            loss: params, batch[, `Micro`] -> loss, `Heard`; so is what is returned.
+            layout: where everything lives.
+        """
+        del layout
+        return loss
+
+    def homes(self, places: Places, model: Model, mesh: Mesh) -> Places:
+        """Where arrays live, beyond what their axes' names and `rules` say."""
         del model, mesh
+        return places
+
+    def order(self, depth: int, mesh: Mesh) -> Sequence[int] | None:
+        """Which layer each row of the stacked blocks holds; None: as they come."""
+        del depth, mesh
+        return None
+
+    def layer_moves(self, layout: Layout, calls: tuple[Call, ...]) -> tuple[Collective, ...]:
+        """What is sent beside the gradients in one pass, there and back.
+
+        Args:
+            layout: where everything lives.
+            calls: of layer operations, as one device makes them.
+        """
+        del layout, calls
         return ()
 
     def moves(self, model: Model, mesh: Mesh) -> tuple[Collective, ...]:
         """What one step must send, as data: the line `Moves` of the docstring."""
-        shapes = param_shapes(model)
-        specs = param_specs(model, self.rules(), mesh)
-        gradients = gradient_moves(shapes, specs, tuple(self.cuts().values()), mesh)
-        return gradients + self.layer_moves(model, mesh)
+        layout = lay_out(self, model, None, mesh)
+        shapes, times = param_shapes(model), self.accumulate if self.early else 1
+        return (
+            *gradient_moves(shapes, layout.places, layout.cut_axes, mesh, times=times),
+            *self.other_moves(layout),
+        )
+
+    def other_moves(self, layout: Layout) -> tuple[Collective, ...]:
+        """What one step must send beside the gradients, as data."""
+        calls = local_calls(self, layout)
+        between = self.layer_moves(layout, calls)
+        return (
+            *(each._replace(times=each.times * self.accumulate) for each in between),
+            *mean_moves(calls, layout.cut_axes, layout.mesh, times=self.accumulate),
+        )
 
     def __or__(self, other: "Spmd") -> "Spmd":
         return Hybrid((*self.split(), *other.split()))
@@ -73,30 +124,46 @@ class Spmd:
         Raises:
             ValueError: model, strategy and mesh do not fit; nothing was run.
         """
-        layers = self.layers(mesh)
-        if model.example is not None:
-            check_calls(self.name, model, layers, model.example)
         layout = lay_out(self, model, optimizer, mesh)
-        share, cut = self.gradients(model, layers, mesh), tuple(self.cuts().values())
+        on_all = each_device(self, layout)
 
-        def on_each_device(params, batch):
-            own = vary_params(params, layout.params, cut)
-            grads, metrics = share(own, batch)
-            return meet(grads, layout.params, cut), metrics
-
-        on_all = jax.shard_map(
-            on_each_device,
-            mesh=mesh,
-            in_specs=(layout.params, layout.batch),
-            out_specs=(layout.params, P(mesh.axis_names)),
-        )
-
-        def gradients(params, batch):
-            if model.example is None:  # outside a Workload, the first batch is the first to show
-                check_calls(self.name, model, layers, batch)
-            return on_all(params, batch)
+        def gradients(state, batch):
+            return *on_all(state.params, batch), state.memory
 
         return assemble(layout, gradients, on=lambda mesh, opt: self.build(model, opt, mesh))
+
+
+def each_device(strategy: Spmd, layout: Layout, meeting: Callable = meet) -> Callable:
+    """Return params, batch -> gradients, metrics: what all devices do together.
+
+    Args:
+        strategy: what each of them does.
+        layout: where everything lives; gradients end where it says they are kept.
+        meeting: gradients, places -> gradients, how those of the devices meet.
+    """
+    model, mesh, places = layout.model, layout.mesh, layout.places
+    layers = strategy.layers(mesh)
+    if model.example is not None:
+        check_calls(strategy.name, model, layers, model.example)
+    share = strategy.gradients(model, layers, mesh)
+
+    def on_each_device(params, batch):
+        own = vary_params(params, places.params, layout.cut_axes)
+        return share(own, batch, partial(meeting, places=places))
+
+    on_all = jax.shard_map(
+        on_each_device,
+        mesh=mesh,
+        in_specs=(places.params, layout.batch),
+        out_specs=(places.kept, P(mesh.axis_names)),
+    )
+
+    def gradients(params, batch):
+        if model.example is None:  # outside a Workload, the first batch is the first to show
+            check_calls(strategy.name, model, layers, batch)
+        return on_all(params, batch)
+
+    return gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +173,9 @@ class Hybrid(Spmd):
     parts: tuple[Spmd, ...]
 
     def __post_init__(self):
-        for table in ("rules", "cuts"):
-            self._join(table)
+        self._join("rules")
+        self.cuts()
+        self._one("how many micro-batches there are", lambda part: part.accumulate > 1)
 
     def split(self):
         return self.parts
@@ -116,25 +184,69 @@ class Hybrid(Spmd):
     def name(self):
         return " | ".join(part.name for part in self.parts)
 
+    @property
+    def accumulate(self):
+        return max(part.accumulate for part in self.parts)
+
+    @property
+    def early(self):
+        return any(part.early for part in self.parts)
+
     def rules(self):
         return self._join("rules")
 
     def cuts(self):
-        return self._join("cuts")
+        joined: dict[str, tuple[str, ...]] = {}
+        owner: dict[tuple[str, str], Spmd] = {}
+        for part in self.parts:
+            for name, axes in part.cuts().items():
+                for axis in sorted(axes_of(axes)):
+                    if (name, axis) in owner:
+                        raise ValueError(
+                            _collision(owner[name, axis], part, f"`{name}` of its cuts")
+                        )
+                    owner[name, axis] = part
+                    joined[name] = (*joined.get(name, ()), axis)
+        return joined
 
     def layers(self, mesh):
         return self._join("layers", mesh)
 
     def gradients(self, model, layers, mesh):
-        own = [p for p in self.parts if type(p).gradients is not Spmd.gradients]
-        if len(own) > 1:
-            raise ValueError(_collision(own[0], own[1], "how gradients come about"))
-        if own:
-            return own[0].gradients(model, layers, mesh)
-        return super().gradients(model, layers, mesh)
+        what = "how gradients come about"
+        own = self._one(what, lambda p: type(p).gradients is not Spmd.gradients)
+        if own is None:
+            return super().gradients(model, layers, mesh)
+        layout = lay_out(self, model, None, mesh)
+        for part in self.parts:
+            if part is not own and (part.accumulate > 1 or part.around(abs, layout) is not abs):
+                raise ValueError(_collision(own, part, what))
+        return own.gradients(model, layers, mesh)
 
-    def layer_moves(self, model, mesh):
-        return tuple(move for part in self.parts for move in part.layer_moves(model, mesh))
+    def around(self, loss, layout):
+        for part in self.parts:
+            loss = part.around(loss, layout)
+        return loss
+
+    def homes(self, places, model, mesh):
+        for part in self.parts:
+            places = part.homes(places, model, mesh)
+        return places
+
+    def order(self, depth, mesh):
+        what = "the order of layers"
+        own = self._one(what, lambda part: part.order(depth, mesh) is not None)
+        return own and own.order(depth, mesh)
+
+    def layer_moves(self, layout, calls):
+        return tuple(move for part in self.parts for move in part.layer_moves(layout, calls))
+
+    def _one(self, what, says):
+        """Return the one part that says something; None if none does."""
+        own = [part for part in self.parts if says(part)]
+        if len(own) > 1:
+            raise ValueError(_collision(own[0], own[1], what))
+        return own[0] if own else None
 
     def _join(self, table, *arguments):
         joined, owner = {}, {}
