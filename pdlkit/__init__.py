@@ -23,8 +23,22 @@ _HOME = {
     "ZeRO": "strategies",
     "FullySharded": "strategies",
     "TensorParallel": "strategies",
+    "Pipeline": "strategies",
     "RingAttention": "strategies",
     "Ulysses": "strategies",
+    "ExpertParallel": "strategies",
+    "SpatialParallel": "strategies",
+    "LocalSGD": "strategies",
+    "DiLoCo": "strategies",
+    "Gossip": "strategies",
+    "StaleGradients": "strategies",
+    "BoundedStaleness": "strategies",
+    "Compressed": "strategies",
+    "TopK": "strategies",
+    "RandomK": "strategies",
+    "Sign": "strategies",
+    "EightBit": "strategies",
+    "PowerSGD": "strategies",
     "PmapDataParallel": "strategies",
     "Automatic": "strategies",
     "Spmd": "strategies",
@@ -46,6 +60,8 @@ _HOME = {
     "NotFinite": "errors",
     "save": "training",
     "load": "training",
+    "schedules": "schedules",
+    "collectives": "collectives",
     "inspect": "measure",
     "Report": "records",
     "Collective": "records",
@@ -62,7 +78,7 @@ _HOME = {
     "check": "learn",
 }
 
-_WHOLE = ("workloads", "models", "panels", "laws")  # modules, handed out as they are
+_WHOLE = ("workloads", "models", "schedules", "collectives", "panels", "laws")  # modules, handed out as they are
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

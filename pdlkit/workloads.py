@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from pdlkit.data import as_batches, batches, diabetes, digits
+from pdlkit import models
+from pdlkit.data import WithNoise, addition, as_batches, batches, diabetes, digits, sines
 from pdlkit.errors import lesson
-from pdlkit.models import cnn, mlp, regress
 from pdlkit.models.layers import ALONE
+from pdlkit.models.scores import accuracy, energy_distance, whole_answers
 from pdlkit.records import Model
 
 
@@ -45,8 +45,7 @@ class Workload:
     def score(self, params) -> float:
         """Return the figure of merit on examples that training never sees.
 
-        Accuracy (0 to 1, higher is better) for the digits, mean squared error
-        (lower is better) for the diabetes data, else the model's own loss.
+        What it is, each workload says; the model's own loss where none is named.
         """
         held_out = self.batches.held_out
         if held_out is None or not len(jax.tree.leaves(held_out)[0]):
@@ -61,27 +60,24 @@ class Workload:
         return float(jax.jit(metric)(jax.device_get(params), held_out))
 
 
-def accuracy(model: Model) -> Callable:
-    """Return a metric: the share of examples whose most likely class is the true one."""
-
-    def share_of_hits(params, batch):
-        assert model.predict is not None, "accuracy needs a model that predicts"
-        return jnp.mean(model.predict(params, batch, ALONE).argmax(-1) == batch[1])
-
-    return share_of_hits
-
-
 def digits_mlp() -> Workload:
-    """Handwritten digits, 64 numbers each, by a residual MLP; the score is accuracy."""
+    """Handwritten digits, 64 numbers each, by a residual MLP; the score is accuracy.
+
+    After 100 steps about 0.98.
+    """
+    model = models.mlp(64, 10)
     images, labels = digits()
-    model = mlp(64, 10)
-    arrays = batches(images.reshape(len(images), 64), labels, size=128)
+    arrays = batches(_flat(images), labels, size=128)
     return Workload("digits_mlp", model, _adam(2e-3), arrays, accuracy(model))
 
 
-def digits_cnn() -> Workload:
-    """Handwritten digits, 8 by 8 pixels, by the classic CNN; the score is accuracy."""
-    model = cnn((8, 8, 1), 10)
+def digits_cnn(*, normalise: bool = False) -> Workload:
+    """Handwritten digits, 8 by 8 pixels, by the classic CNN; the score is accuracy.
+
+    After 50 steps about 0.96, and with `normalise`, by statistics of the whole
+    batch, 0.98.
+    """
+    model = models.cnn((8, 8, 1), 10, normalise=normalise)
     return Workload("digits_cnn", model, _adam(2e-3), batches(*digits(), size=128), accuracy(model))
 
 
@@ -89,9 +85,95 @@ def diabetes_mlp() -> Workload:
     """Disease progression by a small residual MLP; the score is its squared error.
 
     The target is standardised, so a score of 1 is what guessing the mean gets.
+    After 100 steps about 0.57.
     """
-    model = mlp(10, 1, embed=8, hidden=16, blocks=1, head=regress)
+    model = models.mlp(10, 1, embed=8, hidden=16, blocks=1, head=models.regress)
     return Workload("diabetes_mlp", model, _adam(2e-3), batches(*diabetes(), size=64))
+
+
+def rnn() -> Workload:
+    """The next value of a sum of two sines, by Elman's network; scored by its error.
+
+    The error is squared: guessing the mean gets 1, the noise alone is 0.01. After
+    300 steps about 0.09.
+    """
+    return Workload("rnn", models.rnn(), _adam(5e-3), batches(*sines(), size=128))
+
+
+def gru() -> Workload:
+    """The same sines as `rnn`, by gated recurrent units; after 300 steps about 0.075."""
+    return Workload("gru", models.gru(), _adam(5e-3), batches(*sines(), size=128))
+
+
+def autoencoder() -> Workload:
+    """Digits through 8 numbers and back; the score is the squared error of a pixel.
+
+    The best 8 numbers of a straight projection (PCA) get 0.025. After 300 steps
+    about 0.022, after 1000 about 0.016.
+    """
+    arrays = batches(_flat(digits()[0]), size=128)
+    return Workload("autoencoder", models.autoencoder(), _adam(5e-3), arrays)
+
+
+def conv_autoencoder() -> Workload:
+    """Digits through 2 by 2 pixels of 4 channels and back, by convolutions alone.
+
+    The score is the squared error of a pixel. After 300 steps about 0.023.
+    """
+    arrays = batches(digits()[0], size=128)
+    return Workload("conv_autoencoder", models.conv_autoencoder(), _adam(5e-3), arrays)
+
+
+def variational_autoencoder() -> Workload:
+    """Digits through 8 drawn numbers and back; the score is minus the evidence bound.
+
+    In nats an image, lower is better. After 200 steps about 25.5.
+    """
+    arrays = WithNoise(batches(_flat(digits()[0]), size=128), 8)
+    model = models.variational_autoencoder(code=8)
+    return Workload("variational_autoencoder", model, _adam(5e-3), arrays)
+
+
+def gan() -> Workload:
+    """Digits made from noise; the score is the energy distance to digits held out.
+
+    The mean image gets 1.28, other true digits 0.00. After 1000 steps about 0.15,
+    after 2000 about 0.06; it wavers, for two descend against each other.
+    """
+    model = models.gan(latent=16)
+    arrays = WithNoise(batches(_flat(digits()[0]), size=128), 16)
+    # Momentum would remember what the adversary did before it moved on.
+    optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=2e-3, b1=0.0)
+    return Workload("gan", model, optimizer, arrays, energy_distance(model))
+
+
+def transformer() -> Workload:
+    """Sums such as 12+34=640 (46, ones first), by a causal transformer.
+
+    The score is the share of sums never seen whose every digit is right. After
+    500 steps about 0.99.
+    """
+    # 13 characters, but 16 rows in the table: rows and heads can be cut among 8 devices.
+    return _sums("transformer", models.transformer(16, embed=32, heads=8, hidden=128, padding=0))
+
+
+def moe(*, capacity: float | None = None) -> Workload:
+    """The sums of `transformer`, by 8 experts in each block, two of them for a token.
+
+    After 400 steps about 0.99. With a `capacity` some experts are full, and what is
+    dropped depends on which tokens are routed together: so it does on the mesh.
+    """
+    model = models.moe(16, embed=32, heads=8, hidden=64, capacity=capacity, padding=0)
+    return _sums("moe", model)
+
+
+def _sums(name: str, model: Model) -> Workload:
+    arrays = batches(*addition(), size=128)
+    return Workload(name, model, _adam(5e-3), arrays, whole_answers(model, padding=0))
+
+
+def _flat(images):
+    return images.reshape(len(images), -1)
 
 
 def _adam(learning_rate: float):

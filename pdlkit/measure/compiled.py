@@ -1,5 +1,6 @@
 """What a program does in one step, read off it: nothing is run."""
 
+import collections
 from collections.abc import Mapping
 
 import jax
@@ -9,9 +10,9 @@ from pdlkit.devices import absent_mesh
 from pdlkit.measure.flops import flops
 from pdlkit.measure.hlo import collectives
 from pdlkit.measure.jaxpr import asked
-from pdlkit.models.parts import param_shapes
 from pdlkit.records import Memory, Program, Report
-from pdlkit.strategies.strategy import donating
+from pdlkit.strategies.pieces import Recorder
+from pdlkit.strategies.strategy import donating, placed_shapes
 
 
 def inspect(
@@ -20,7 +21,9 @@ def inspect(
     """Count what one step of a program sends, computes and holds, on one device.
 
     The step is traced and compiled; neither `init` nor `step` is run. Batches keep
-    their size on another mesh, so more devices have less work each.
+    their size on another mesh, so more devices have less work each. Of a step in
+    pieces, each on devices of its own, all copies between them are there, the
+    operations of the device that has most, and the memory of the largest piece.
 
     Args:
         program: how the workload is spread.
@@ -33,18 +36,42 @@ def inspect(
     """
     if mesh is not None:
         program = program.on(mesh if isinstance(mesh, Mesh) else absent_mesh(**_sizes(mesh)))
-    state = jax.eval_shape(program.init, param_shapes(work.model))
+    state = placed_shapes(program, work.model)
     batch = jax.eval_shape(lambda batch: batch, work.batch(0))
-    step = program.step if hasattr(program.step, "lower") else jax.jit(program.step)
-    step = donating(step)  # as training runs it: the new state takes the old one's place
-    traced = jax.make_jaxpr(step)(state, batch)
-    compiled = step.lower(state, batch).compile()
     sizes = dict(program.mesh.shape)
+    if hasattr(program.step, "record"):
+        return _of_pieces(program.step.record(state, batch), sizes)
+    step = program.step if hasattr(program.step, "lower") else jax.jit(program.step)
+    # As training runs it: the new state takes the old one's place.
+    return _of_one(donating(step), (state, batch), sizes, devices=program.mesh.size)
+
+
+def _of_one(function, arguments: tuple, sizes: dict[str, int], *, devices: int) -> Report:
+    """Return what one jitted function does on each of so many devices."""
+    traced = jax.make_jaxpr(function)(*arguments)
+    compiled = function.lower(*arguments).compile()
     return Report(
         asked=asked(traced),
         collectives=collectives(compiled.as_text() or "", sizes),
-        flops=flops(traced, program.mesh.size),
+        flops=flops(traced, devices),
         memory=_memory(compiled.memory_analysis()),
+        mesh=sizes,
+    )
+
+
+def _of_pieces(step: Recorder, sizes: dict[str, int]) -> Report:
+    """Return what a step does that runs in pieces, here and there."""
+    work = collections.Counter()
+    reports = []
+    for function, arguments, place in step.pieces:
+        devices = place.device_set
+        reports.append(_of_one(function, arguments, sizes, devices=len(devices)))
+        work.update(dict.fromkeys(devices, reports[-1].flops))
+    return Report(
+        asked=(*step.copies, *(each for report in reports for each in report.asked)),
+        collectives=(*step.copies, *(each for report in reports for each in report.collectives)),
+        flops=max(work.values()),
+        memory=max((report.memory for report in reports), key=lambda memory: memory.total),
         mesh=sizes,
     )
 

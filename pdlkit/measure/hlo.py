@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pdlkit.measure import groups
 from pdlkit.measure.hlo_text import Computation, Instruction, Module, read, shape_bytes
-from pdlkit.measure.loops import trip_count, warn_unknown
+from pdlkit.measure.loops import name_of, said_times, trip_count, warn_unknown
 from pdlkit.measure.sources import asker
 from pdlkit.records import Collective, ring_wire_bytes
 
@@ -75,11 +75,14 @@ def _sent_by(one: Instruction, place: _Place) -> list[Collective]:
 
 
 def _looped(loop: Instruction, place: _Place) -> list[Collective]:
-    turns = trip_count(loop, place.computation, place.module)
-    times = place.times * (1 if turns is None else turns)
+    # What its name says goes first: of a loop of one turn or none, XLA writes one.
+    known = said_times(name_of(loop), place.times)
+    if known is None and (turns := trip_count(loop, place.computation, place.module)) is not None:
+        known = place.times * turns
+    times = place.times if known is None else known
     (body,) = loop.calls("body")
     sent = _sent(place._replace(name=body, times=times)) if times else []
-    if sent and turns is None:
+    if sent and known is None:
         warn_unknown(place.source)
     return sent
 

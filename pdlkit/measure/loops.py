@@ -9,6 +9,8 @@ from pdlkit.measure.hlo_text import Computation, Instruction, Module, root
 
 _WRITTEN = re.compile(r"known_trip_count\W+n\W+(\d+)")
 _INDEX = re.compile(r"index=(\d+)")
+_SAID = re.compile(r"(\d+) of (\d+) turns(?:/while)?$")
+_NAME = re.compile(r'op_name="([^"]*)"')
 
 
 def trip_count(loop: Instruction, around: Computation, module: Module) -> int | None:
@@ -39,6 +41,24 @@ def trip_count(loop: Instruction, around: Computation, module: Module) -> int | 
     if start is None or not step or stop is None:
         return None
     return max(0, -(-(stop - start) // step))
+
+
+def said_times(name: str, times: int) -> int | None:
+    """Return how often the body of a loop runs whose name says so, else None.
+
+    Args:
+        name: "... 8 of 22 turns": on the device that turns most, 8 for each 22 times
+            that the loop is reached. A `jax.named_scope` round the loop gives it.
+        times: how often it is reached.
+    """
+    said = _SAID.search(name)
+    return times * int(said[1]) // int(said[2]) if said else None
+
+
+def name_of(loop: Instruction) -> str:
+    """Return the name of a compiled loop: the scopes it stands in."""
+    found = _NAME.search(loop.attributes)
+    return found[1] if found else ""
 
 
 def warn_unknown(source: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from pdlkit.measure.loops import warn_unknown
+from pdlkit.measure.loops import said_times, warn_unknown
 from pdlkit.measure.sources import asker_in_trace
 
 
@@ -22,7 +22,8 @@ def walk(jaxpr, scope: Scope, count: Callable, weight: Callable) -> list:
     """Return what `count` finds in every equation, and in all that they call.
 
     Of the branches of a `cond` only the heaviest is kept, for one of them runs. A
-    loop whose length depends on data counts as one turn, and a warning says so.
+    loop whose length depends on data counts as one turn, and a warning says so, unless
+    the scope it stands in is named after it: "8 of 22 turns".
 
     Args:
         jaxpr: a `Jaxpr` or `ClosedJaxpr`.
@@ -41,7 +42,7 @@ def walk(jaxpr, scope: Scope, count: Callable, weight: Callable) -> list:
         inner = _inner_scope(equation, scope)
         bodies = _called(equation.params.values())
         called = [each for body in bodies for each in walk(body, inner, count, weight)]
-        if called and equation.primitive.name == "while":
+        if called and equation.primitive.name == "while" and _said(equation, scope) is None:
             warn_unknown(asker_in_trace(equation))
         found += called
     return found
@@ -52,6 +53,8 @@ def _inner_scope(equation, scope: Scope) -> Scope:
     name, params = equation.primitive.name, equation.params
     if name == "scan":
         return scope._replace(times=scope.times * params["length"])
+    if name == "while" and (times := _said(equation, scope)) is not None:
+        return scope._replace(times=times)
     if name == "shard_map":
         sizes = dict(params["mesh"].shape)
         # `newly_manual_axes` since JAX 0.8
@@ -61,6 +64,11 @@ def _inner_scope(equation, scope: Scope) -> Scope:
         size = params["global_axis_size"]
         return _shared_out(scope, {params["axis_name"]: size}, size)
     return scope
+
+
+def _said(equation, scope: Scope) -> int | None:
+    """Return how often a loop's body runs, where the scope it stands in says so."""
+    return said_times(str(equation.source_info.name_stack), scope.times)
 
 
 def _shared_out(scope: Scope, sizes: Mapping[str, int], ways: int) -> Scope:

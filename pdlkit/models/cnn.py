@@ -4,12 +4,15 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from pdlkit.models.parts import classify, dense_params, from_parts
 from pdlkit.records import Model, Parts
 
+BATCH_AXES = (("batch", "rows", "columns", None), ("batch",))
 
-def cnn(
+
+def cnn(  # noqa: PLR0913  sizes
     image=(8, 8, 1),
     classes: int = 10,
     *,
@@ -17,6 +20,7 @@ def cnn(
     hidden=(),
     padding="SAME",
     reduce=jnp.max,
+    normalise=False,
 ) -> Model:
     """Return 5x5 convolutions with 2x2 pooling, [batch, *image] -> [batch, classes].
 
@@ -28,6 +32,8 @@ def cnn(
         hidden: the width of each dense layer before the last.
         padding: "SAME" keeps the image's size, "VALID" loses four rows each time.
         reduce: `jnp.max` or `jnp.mean`: max or average pooling.
+        normalise: whether each convolution is followed by `batch_norm`, in
+            training and in prediction with the statistics of the batch at hand.
 
     Source: LeCun et al. 1998, "Gradient-based learning applied to document
     recognition", doi:10.1109/5.726791
@@ -39,7 +45,8 @@ def cnn(
         first, last = jax.random.split(key)
         return {
             "first": [
-                _conv_params(key, *pair) for key, pair in _each(first, (image[-1], *channels))
+                _conv_params(key, *pair, normalise)
+                for key, pair in _each(first, (image[-1], *channels))
             ],
             "last": [dense_params(key, *pair) for key, pair in _each(last, widths)],
         }
@@ -47,18 +54,23 @@ def cnn(
     def convolve(params, batch, layers):
         x = batch[0]
         for conv in params:
-            x = jax.nn.relu(layers.conv(x, **conv, padding=padding))
-            x = layers.pool(x, 2, reduce=reduce)
+            x = layers.conv(x, conv["w"], padding=padding)
+            if normalise:
+                x = batch_norm(x, conv["scale"], layers)
+            x = layers.pool(jax.nn.relu(x + conv["b"]), 2, reduce=reduce)
         return layers.flatten(x)
 
     def finish(params, x, batch, layers):
         return classify(_dense(params, x, layers), batch[1], layers)
 
     conv = {"w": ("height", "width", "channels_in", "channels"), "b": ("channels",)}
+    if normalise:
+        conv["scale"] = ("channels",)
     dense = {"w": ("features", "mlp"), "b": ("mlp",)}
     last = {"w": ("features", "outputs"), "b": ("outputs",)}
     axes = {"first": [conv] * len(channels), "last": [dense] * len(hidden) + [last]}
-    return from_parts(Parts(convolve, None, finish), _dense, init=init, axes=axes)
+    model = from_parts(Parts(convolve, None, finish), _dense, init=init, axes=axes)
+    return model._replace(batch_axes=BATCH_AXES)
 
 
 def lenet(classes: int = 10) -> Model:
@@ -68,6 +80,19 @@ def lenet(classes: int = 10) -> Model:
     as it is taught today.
     """
     return cnn((32, 32, 3), classes, channels=(6, 16), hidden=(120, 84), padding="VALID")
+
+
+def batch_norm(x, scale, layers):
+    """[batch, rows, columns, channels] -> same: channels standardised, then scaled.
+
+    Mean and variance are those of the whole batch, also where it is cut.
+
+    Source: Ioffe and Szegedy 2015, "Batch Normalization", https://arxiv.org/abs/1502.03167
+    """
+    pixels = float(x[..., 0].size)
+    centred = x - layers.mean(x.sum((0, 1, 2)), pixels)
+    variance = layers.mean((centred**2).sum((0, 1, 2)), pixels)  # [channels]
+    return centred * lax.rsqrt(variance + 1e-5) * scale
 
 
 def _dense(params, x, layers):
@@ -90,7 +115,8 @@ def _each(key, widths):
     return zip(jax.random.split(key, len(pairs)), pairs, strict=True)
 
 
-def _conv_params(key, inputs: int, outputs: int):
-    scale = (2 / (25 * inputs)) ** 0.5
-    weights = scale * jax.random.normal(key, (5, 5, inputs, outputs))
-    return {"w": weights, "b": jnp.zeros(outputs)}
+def _conv_params(key, inputs: int, outputs: int, normalise: bool):
+    spread = (2 / (25 * inputs)) ** 0.5
+    weights = spread * jax.random.normal(key, (5, 5, inputs, outputs))
+    scale = {"scale": jnp.ones(outputs)} if normalise else {}
+    return {"w": weights, "b": jnp.zeros(outputs), **scale}

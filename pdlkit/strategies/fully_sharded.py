@@ -14,11 +14,12 @@ from pdlkit.strategies.sharded import ZeRO
 class FullySharded(ZeRO):
     """Stage 3, block by block: a device never holds more than one block whole.
 
-    The first and last layers are gathered for the step. With `remat`, a block is
-    not only gathered again going back but computed again as well, so that nothing
-    of it but its input is kept.
+    The first and last layers are gathered once, for the whole step. With `remat`, a
+    block is not only gathered again going back but computed again as well, so that
+    nothing of it but its input is kept.
 
-    Moves:  two all-gathers of every block's weights, a reduce-scatter of its gradients.
+    Moves:  two all-gathers of every block's weights, one of the first and last layers';
+            a reduce-scatter of all gradients.
     Keeps:  1/n of weights and optimizer state, and one block's weights while it runs.
     Source: Zhao et al. 2023, "PyTorch FSDP", https://arxiv.org/abs/2304.11277
     """
@@ -35,6 +36,10 @@ class FullySharded(ZeRO):
             return jax.checkpoint(on_parts, policy=None if self.remat else self.forget)
 
         return {"block": block}
+
+    def forgetting(self, loss, ways, fetch):
+        # Each block forgets for itself; a second checkpoint round them all would undo that.
+        return lambda params, *rest: loss(self.fetched(params, ways, fetch), *rest)
 
     def fetched(self, params, ways, fetch):
         if not _has_blocks(params):

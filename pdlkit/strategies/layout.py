@@ -20,7 +20,7 @@ from pdlkit.strategies.placement import (
 )
 from pdlkit.strategies.regathering import regather
 from pdlkit.strategies.rows import in_order, row_order
-from pdlkit.strategies.strategy import first_state, update
+from pdlkit.strategies.strategy import first_state, placed_shapes, update
 
 
 class Layout(NamedTuple):
@@ -115,7 +115,7 @@ def assemble(
         state = state._replace(memory=memory.whole(state.memory))
         return in_order(state, layout.order, model, optimizer, back=True)
 
-    return Program(
+    program = Program(
         init=jax.jit(begin, out_shardings=states),
         step=step,
         gather=lambda state: jax.device_get(whole(state).params),
@@ -125,3 +125,20 @@ def assemble(
         whole=whole,
         spread=spread,
     )
+    _trace(program, model, check)
+    return program
+
+
+def _trace(program: Program, model: Model, check: Callable) -> None:
+    """Trace a step, so that a layer that cannot be cut says so now; nothing is run.
+
+    The first step of this shape then need not be traced. A batch that does not divide
+    is let pass: another may come.
+    """
+    if model.example is None:
+        return
+    try:
+        check(model.example)
+    except ValueError:
+        return
+    jax.eval_shape(program.step, placed_shapes(program, model), model.example)

@@ -76,7 +76,7 @@ class Ear:
         own part is then put in place of the last such mean.
         """
         weight = None
-        same = not varying_axes(loss) if self._same is None else self._same
+        same = not varying_axes(loss) & set(self._cuts) if self._same is None else self._same
         if self._mean is not None and same:
             own, whole, weight = self._mean
             loss = own if loss is whole else loss + own - whole

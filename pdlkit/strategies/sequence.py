@@ -33,6 +33,7 @@ class RingAttention(Spmd):
 
     axis: str = "seq"
     zigzag: bool = False
+    by_permutes = True
 
     def cuts(self):
         return {"seq": self.axis}

@@ -4,20 +4,17 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import jax
 from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 from pdlkit.errors import lesson
 from pdlkit.models.parts import param_shapes
 from pdlkit.records import Collective, Model, Program
-from pdlkit.strategies.calls import Call, check_calls, local_calls
+from pdlkit.strategies.calls import Call, local_calls
+from pdlkit.strategies.everywhere import each_device
 from pdlkit.strategies.layout import Layout, assemble, lay_out
 from pdlkit.strategies.meeting import (
     gradient_moves,
     mean_moves,
-    meet,
-    vary_params,
     whole_share,
 )
 from pdlkit.strategies.placement import Places, axes_of
@@ -33,6 +30,8 @@ class Spmd:
 
     accumulate = 1  # micro-batches that a device takes its share in, one after another
     early = False  # whether the gradients of each micro-batch meet, or only their sum
+    apart = ()  # mesh axes, beside the cuts, along which gradients differ
+    by_permutes = False  # whether layers send to neighbours, which all devices must do at once
 
     @property
     def name(self) -> str:
@@ -93,12 +92,19 @@ class Spmd:
         del layout, calls
         return ()
 
+    def step_moves(self, layout: Layout, calls: tuple[Call, ...]) -> tuple[Collective, ...]:
+        """What else is sent, once a step."""
+        del layout, calls
+        return ()
+
     def moves(self, model: Model, mesh: Mesh) -> tuple[Collective, ...]:
         """What one step must send, as data: the line `Moves` of the docstring."""
         layout = lay_out(self, model, None, mesh)
         shapes, times = param_shapes(model), self.accumulate if self.early else 1
         return (
-            *gradient_moves(shapes, layout.places, layout.cut_axes, mesh, times=times),
+            *gradient_moves(
+                shapes, layout.places, (*layout.cut_axes, *self.apart), mesh, times=times
+            ),
             *self.other_moves(layout),
         )
 
@@ -107,6 +113,7 @@ class Spmd:
         calls = local_calls(self, layout)
         between = self.layer_moves(layout, calls)
         return (
+            *self.step_moves(layout, calls),
             *(each._replace(times=each.times * self.accumulate) for each in between),
             *mean_moves(calls, layout.cut_axes, layout.mesh, times=self.accumulate),
         )
@@ -133,39 +140,6 @@ class Spmd:
         return assemble(layout, gradients, on=lambda mesh, opt: self.build(model, opt, mesh))
 
 
-def each_device(strategy: Spmd, layout: Layout, meeting: Callable = meet) -> Callable:
-    """Return params, batch -> gradients, metrics: what all devices do together.
-
-    Args:
-        strategy: what each of them does.
-        layout: where everything lives; gradients end where it says they are kept.
-        meeting: gradients, places -> gradients, how those of the devices meet.
-    """
-    model, mesh, places = layout.model, layout.mesh, layout.places
-    layers = strategy.layers(mesh)
-    if model.example is not None:
-        check_calls(strategy.name, model, layers, model.example)
-    share = strategy.gradients(model, layers, mesh)
-
-    def on_each_device(params, batch):
-        own = vary_params(params, places.params, layout.cut_axes)
-        return share(own, batch, partial(meeting, places=places))
-
-    on_all = jax.shard_map(
-        on_each_device,
-        mesh=mesh,
-        in_specs=(places.params, layout.batch),
-        out_specs=(places.kept, P(mesh.axis_names)),
-    )
-
-    def gradients(params, batch):
-        if model.example is None:  # outside a Workload, the first batch is the first to show
-            check_calls(strategy.name, model, layers, batch)
-        return on_all(params, batch)
-
-    return gradients
-
-
 @dataclasses.dataclass(frozen=True)
 class Hybrid(Spmd):
     """Several strategies at once, each on a mesh axis of its own: `a | b`."""
@@ -190,7 +164,11 @@ class Hybrid(Spmd):
 
     @property
     def early(self):
-        return any(part.early for part in self.parts)
+        return any(part.early for part in self.parts) and not self.apart  # a pipeline's meet once
+
+    @property
+    def apart(self):
+        return tuple(axis for part in self.parts for axis in part.apart)
 
     def rules(self):
         return self._join("rules")
@@ -219,6 +197,8 @@ class Hybrid(Spmd):
             return super().gradients(model, layers, mesh)
         layout = lay_out(self, model, None, mesh)
         for part in self.parts:
+            if part.by_permutes:
+                raise ValueError(_out_of_step(own, part))
             if part is not own and (part.accumulate > 1 or part.around(abs, layout) is not abs):
                 raise ValueError(_collision(own, part, what))
         return own.gradients(model, layers, mesh)
@@ -238,6 +218,9 @@ class Hybrid(Spmd):
         own = self._one(what, lambda part: part.order(depth, mesh) is not None)
         return own and own.order(depth, mesh)
 
+    def step_moves(self, layout, calls):
+        return tuple(move for part in self.parts for move in part.step_moves(layout, calls))
+
     def layer_moves(self, layout, calls):
         return tuple(move for part in self.parts for move in part.layer_moves(layout, calls))
 
@@ -256,6 +239,14 @@ class Hybrid(Spmd):
                     raise ValueError(_collision(owner[name], part, f"`{name}` of its {table}"))
                 joined[name], owner[name] = value, part
         return joined
+
+
+def _out_of_step(own, other) -> str:
+    return lesson(
+        f"{own.name} | {other.name} cannot be: not all devices run a layer at the same time.",
+        why="messages to neighbours are matched among all devices, and would go astray.",
+        fix="Ulysses for sequences, whose exchanges stay within a stage; or no pipeline.",
+    )
 
 
 def _collision(one, other, what) -> str:

@@ -1,5 +1,6 @@
 """What a strategy is, and the update that every one of them ends in."""
 
+from functools import partial
 from typing import Protocol
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from pdlkit.models.parts import param_shapes
 from pdlkit.records import Model, Program, State
 
 
@@ -21,6 +23,15 @@ class Strategy(Protocol):
 def first_state(optimizer, params) -> State:
     """Return the state before any update."""
     return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def placed_shapes(program: Program, model: Model) -> State:
+    """Return the shapes of a program's state, each with the place where it lies.
+
+    An `init` that is not one jitted function says itself, by an `eval_shape`.
+    """
+    ask = getattr(program.init, "eval_shape", partial(jax.eval_shape, program.init))
+    return ask(param_shapes(model))
 
 
 def donating(step):

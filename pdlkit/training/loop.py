@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -15,6 +14,7 @@ from pdlkit.strategies.strategy import donating
 from pdlkit.training.batch_checks import check_values, find_fault
 from pdlkit.training.clock import Clock
 from pdlkit.training.moving import carry, check_place, resized, without
+from pdlkit.training.places import copied, finite
 from pdlkit.training.straggler import Burden
 
 EVERY = 8  # steps between two waits; see `Loop`
@@ -56,8 +56,8 @@ class Loop:
         self.last = self.first + steps
         self._at = self.first  # the step that comes next
         self._good = state  # never given to a step
-        self._state = _copy(state)
-        _finite(self._state)  # compiled here, not in the midst of measured steps
+        self._state = copied(state)
+        finite(self._state.params)  # compiled here, not in the midst of measured steps
         self._step = donating(program.step)
         self._burden: Burden | None = None
         self._waiting: list[tuple[int, jax.Array]] = []
@@ -67,7 +67,7 @@ class Loop:
     def state(self):
         """The newest state that can be read and whose weights are all finite."""
         gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self._state))
-        return self._state if not gone and _finite(self._state) else self._good
+        return self._state if not gone and finite(self._state.params) else self._good
 
     @property
     def learning_rate(self) -> float | None:
@@ -126,8 +126,8 @@ class Loop:
         """Go on with another program of the same strategy, on its mesh."""
         self._settle(self._at - 1)
         self._state = carry(self._state, self.program, program, self.work)
-        self._good = _copy(self._state)
-        _finite(self._state)
+        self._good = copied(self._state)
+        finite(self._state.params)
         self._burden = None  # the places of the devices have changed
         self.program, self._step = program, donating(program.step)
         self._feed()
@@ -174,9 +174,9 @@ class Loop:
     def _settle(self, step: int) -> None:
         """Put a good state aside, or raise."""
         self._look()
-        if not _finite(self._state):
+        if not finite(self._state.params):
             self._stop(f"a weight is not finite after step {step}, though its loss is", step)
-        self._good = _copy(self._state)
+        self._good = copied(self._state)
 
     def _stop(self, what: str, step: int, device: int | None = None) -> None:
         why = (
@@ -217,14 +217,3 @@ def _check_here(state, program: Program) -> None:
                 "pdl.load carry the optimizer's state as well.",
             )
         )
-
-
-@jax.jit
-def _copy(state):
-    return jax.tree.map(jnp.copy, state)
-
-
-@jax.jit
-def _finite(state):
-    leaves = [leaf for leaf in jax.tree.leaves(state.params) if jnp.issubdtype(leaf, jnp.inexact)]
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]).all()

@@ -8,8 +8,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from pdlkit.errors import lesson
-from pdlkit.models.parts import param_shapes
 from pdlkit.records import Program, State
+from pdlkit.strategies.strategy import placed_shapes
 
 
 def resized(program: Program, work, count: int) -> Program:
@@ -64,13 +64,14 @@ def without(program: Program, work, place: int) -> Program:
 def carry(state: State, here: Program, there: Program, work) -> State:
     """Return the state as another program of the same strategy wants it.
 
-    Where the two keep the optimizer's state in other shapes (pmap's has a row for
-    each device), the weights and the count of steps go along, and it begins anew.
+    It goes by way of what one device would keep. Where the two remember something
+    else beside, the weights and the count of steps go along, and the rest begins anew.
     """
-    wanted = jax.eval_shape(there.init, param_shapes(work.model))
-    whole = jax.device_get(state)
-    if jax.tree.map(np.shape, whole) == jax.tree.map(np.shape, wanted):
-        return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), whole, wanted)
+    wanted = placed_shapes(there, work.model)
+    whole = jax.device_get(here.whole(state))
+    moved = there.spread(whole)
+    if jax.tree.map(np.shape, moved) == jax.tree.map(np.shape, wanted):
+        return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), moved, wanted)
     fresh = there.init(here.gather(state))
     step = np.full(fresh.step.shape, np.ravel(whole.step)[0], fresh.step.dtype)
     return fresh._replace(step=jax.device_put(step, fresh.step.sharding))
@@ -110,6 +111,6 @@ def _on(program: Program, work, devices: Sequence) -> Program:
                 fix="a strategy that cuts the batch or the model, such as DataParallel.",
             )
         )
-    shapes = jax.eval_shape(there.init, param_shapes(work.model))
+    shapes = placed_shapes(there, work.model)
     jax.eval_shape(there.step, shapes, work.batch(0))
     return there

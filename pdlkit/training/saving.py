@@ -9,19 +9,21 @@ import jax
 import numpy as np
 
 from pdlkit.errors import lesson
-from pdlkit.models.parts import param_shapes
 from pdlkit.records import Metrics, Program, Record
+from pdlkit.strategies.strategy import placed_shapes
 from pdlkit.training.run import Run
 
 
 def save(run: Run, path) -> Path:
     """Write a run to `path` (.npz) and return it; an older file stays until the end.
 
-    The arrays are written whole, so a run of 8 devices can go on with 2 (but for
-    pmap's, which have a row for each device).
+    The arrays are written as one device would keep them, so a run of 8 devices can
+    go on with 2.
     """
     path = _npz(path)
-    arrays = {f"state{name}": leaf for name, leaf in _named(jax.device_get(run.state))}
+    arrays = {
+        f"state{name}": leaf for name, leaf in _named(jax.device_get(run.program.whole(run.state)))
+    }
     arrays |= {f"history.{name}": figures for name, figures in _columns(run.history).items()}
     about = json.dumps({"format": 1, "name": run.name, "ended": run.ended, "seed": run.seed})
     unfinished = path.with_name(path.name + ".unfinished")
@@ -50,10 +52,14 @@ def load(path, program: Program, work) -> Run:
     """
     path = _npz(path)
     arrays = _read(path)
-    wanted = jax.eval_shape(program.init, param_shapes(work.model))
+    places = placed_shapes(program, work.model)
+    wanted = jax.eval_shape(program.whole, places)
     leaves = [_fitting(path, name, like, arrays) for name, like in _named(wanted)]
     _check_no_more(path, {f"state{name}" for name, _ in _named(wanted)}, arrays)
-    state = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
+    whole = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
+    state = jax.tree.map(
+        lambda leaf, like: jax.device_put(leaf, like.sharding), program.spread(whole), places
+    )
     about = json.loads(str(arrays["about"]))
     return Run(about["name"], _records(arrays), state, program, about["ended"], about["seed"])
 
@@ -162,4 +168,4 @@ def _fitting(path: Path, name: str, like, arrays):
         has = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"
         wants = f"{like.dtype} {list(like.shape)}"
         raise ValueError(_mismatch(path, f"{has} for {name}", wants))
-    return jax.device_put(found, like.sharding)
+    return found

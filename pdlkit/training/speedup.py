@@ -11,9 +11,9 @@ from jax.sharding import Mesh
 from pdlkit.cores import allowed_cores, can_pin, within_quota
 from pdlkit.devices import absent_mesh, grid
 from pdlkit.errors import lesson
-from pdlkit.models.parts import param_shapes
 from pdlkit.prediction.laws import fit_amdahl, fit_gustafson
 from pdlkit.strategies import OneDevice
+from pdlkit.strategies.strategy import placed_shapes
 from pdlkit.timings import Speedup, Timing
 from pdlkit.training import fresh
 from pdlkit.training.stopwatch import WARM_UP, Job, check_steps, time_job
@@ -114,7 +114,7 @@ def _works(work, n: int) -> tuple:
 def _check(work, strategy, sizes: Mapping[str, int], n: int) -> None:
     """Raise what building and stepping would, on shapes alone."""
     program = strategy.build(work.model, work.optimizer, absent_mesh(**sizes))
-    state = jax.eval_shape(program.init, param_shapes(work.model))
+    state = placed_shapes(program, work.model)
     one = jax.eval_shape(lambda batch: batch, work.batch(0))
     for times in {1, n}:
         batch = jax.tree.map(

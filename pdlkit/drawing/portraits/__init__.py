@@ -4,10 +4,23 @@ import functools
 
 import jax
 
-from pdlkit.drawing.portraits import arrays, comparisons, meshes, reports, runs, speedups
+from pdlkit.collectives import Hops, Played
+from pdlkit.drawing.portraits import (
+    arrays,
+    comparisons,
+    hops,
+    meshes,
+    reports,
+    runs,
+    schedules,
+    speedups,
+    tasks,
+)
 from pdlkit.errors import lesson
 from pdlkit.pictures import Picture
 from pdlkit.records import Collective, Memory, Record, Report
+from pdlkit.schedules import Table
+from pdlkit.strategies.task_queues import TaskRun
 from pdlkit.timings import Comparison, Speedup
 
 
@@ -56,7 +69,11 @@ show.register(Record, lambda record: runs.losses((record,)))
 show.register(Report, reports.report)
 show.register(Memory, reports.memory)
 show.register(Speedup, speedups.speedup)
+show.register(Table, schedules.schedule)
 show.register(Comparison, comparisons.comparison)
+show.register(TaskRun, tasks.tasks)
+show.register(Hops, hops.hops)
+show.register(Played, hops.played)
 show.register(jax.sharding.Mesh, meshes.mesh)
 show.register(jax.Array, arrays.array)
 
