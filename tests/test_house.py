@@ -30,7 +30,9 @@ HOUSE = (
 FLOOR = {room: row for row, rooms in enumerate(HOUSE) for room in rooms}
 
 LONG_FILE, LONGEST_FILE, LONGEST_FUNCTION = 250, 300, 60  # lines
-LONGER: dict[str, str] = {}  # file -> why it may have more than 250
+LONGER: dict[str, str] = {
+    "pdlkit/strategies/spmd.py": "what a strategy may say, and what a hybrid makes of it",
+}  # file -> why it may have more than 250
 
 TOP = {"pyproject.toml", "notebooks", "pdlkit", "tests", "binder", "README.md"}
 DEMANDED = {"LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ci", ".gitignore"}

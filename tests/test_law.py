@@ -3,7 +3,6 @@
 One table of cases; a new strategy joins it, and with it every law here.
 """
 
-import collections
 import dataclasses
 import functools
 
@@ -13,7 +12,9 @@ import numpy as np
 import optax
 import plain
 import pytest
+from counting import counted, inspected, wire
 from stand_ins import Tensor
+from words import words
 
 import pdlkit as pdl
 from pdlkit.models.layers import ALONE
@@ -27,6 +28,7 @@ class Own(pdl.Spmd):
         return super().gradients(model, layers, mesh)
 
 
+DATA, DATA_TENSOR = pdl.DataParallel(), pdl.DataParallel() | pdl.TensorParallel()
 BOTH = pdl.DataParallel() | Tensor()
 CASES = {  # name: strategy, mesh
     "one": (pdl.OneDevice(), {"data": 1}),
@@ -43,6 +45,43 @@ CASES = {  # name: strategy, mesh
     "tensor 2 | data 4": (Tensor() | pdl.DataParallel(), {"model": 2, "data": 4}),
     "own gradients | data 8": (Own() | pdl.DataParallel(), {"data": 8}),
     "automatic data 2 | tensor 4": (pdl.Automatic(BOTH), {"data": 2, "model": 4}),
+    "accumulating 4 | data 4": (pdl.DataParallel(accumulate=4), {"data": 4}),
+    "zero 1": (pdl.ZeRO(stage=1), {"data": 8}),
+    "zero 2, accumulating": (pdl.ZeRO(stage=2, accumulate=2), {"data": 4}),
+    "zero 3": (pdl.ZeRO(stage=3), {"data": 8}),
+    "fully sharded": (pdl.FullySharded(), {"data": 8}),
+    "automatic zero 3": (pdl.Automatic(pdl.ZeRO(stage=3)), {"data": 8}),
+    "hierarchical": (pdl.ZeRO() | pdl.DataParallel(axis="node"), {"node": 2, "data": 4}),
+    "fully sharded | tensor": (
+        pdl.FullySharded() | pdl.TensorParallel(),
+        {"data": 4, "model": 2},
+    ),
+}
+WORDS = {  # on a language model
+    "tensor": (pdl.TensorParallel(), {"model": 4}),
+    "tensor, vocabulary": (pdl.TensorParallel(vocabulary=True), {"model": 2}),
+    "tensor, sequence": (DATA | pdl.TensorParallel(sequence=True), {"data": 2, "model": 4}),
+    "automatic data | tensor": (pdl.Automatic(DATA_TENSOR), {"data": 2, "model": 4}),
+    "ring": (pdl.RingAttention(), {"seq": 8}),
+    "zigzag": (DATA | pdl.RingAttention(zigzag=True), {"data": 2, "seq": 4}),
+    "ulysses": (pdl.Ulysses(), {"seq": 4}),
+    "automatic ring": (pdl.Automatic(pdl.RingAttention()), {"seq": 4}),
+    "data | tensor | ring": (
+        DATA_TENSOR | pdl.RingAttention(),
+        {"data": 2, "model": 2, "seq": 2},
+    ),
+    "data | ulysses | pipeline": (
+        DATA | pdl.Ulysses() | pdl.Pipeline(microbatches=4),
+        {"data": 2, "seq": 2, "stage": 2},
+    ),
+    "zero | tensor | pipeline": (
+        pdl.ZeRO() | pdl.TensorParallel() | pdl.Pipeline(microbatches=4),
+        {"data": 2, "model": 2, "stage": 2},
+    ),
+    "data | tensor | ulysses | pipeline": (
+        DATA_TENSOR | pdl.Ulysses() | pdl.Pipeline(pdl.schedules.gpipe, microbatches=2),
+        {"data": 1, "model": 2, "seq": 2, "stage": 2},
+    ),
 }
 # SGD, not Adam: Adam divides out a gradient that is n times too large.
 OPTIMIZERS = {
@@ -54,7 +93,16 @@ OPTIMIZERS = {
 each_case = pytest.mark.parametrize("case", CASES)
 each_family = pytest.mark.parametrize(
     "case",
-    ["data 8", "pmap 2", "automatic data 8", "data 2 | tensor 4", "automatic data 2 | tensor 4"],
+    [
+        "data 8",
+        "pmap 2",
+        "automatic data 8",
+        "data 2 | tensor 4",
+        "automatic data 2 | tensor 4",
+        "zero 1",
+        "zero 3",
+        "fully sharded | tensor",
+    ],
 )
 each_mean = pytest.mark.parametrize(
     "case", ["data 8", "pmap 2", "automatic data 8", "data 2 | tensor 4", "own gradients | data 8"]
@@ -62,9 +110,9 @@ each_mean = pytest.mark.parametrize(
 
 
 @functools.cache
-def alone(optimizer, steps=3):
-    """Return what one device makes of the digits: params and losses."""
-    work = pdl.workloads.digits_mlp()
+def alone(optimizer, steps=3, given=pdl.workloads.digits_mlp):
+    """Return what one device makes of a workload: params and losses."""
+    work = given()
     batches = [work.batch(k) for k in range(steps)]
     start = work.model.init(jax.random.key(0))
     return plain.train(work.model.loss, OPTIMIZERS[optimizer][0], start, batches)
@@ -102,6 +150,43 @@ def test_same_weights_as_one_device(case, digits):
     here, seen = run(*CASES[case], digits, OPTIMIZERS["sgd"][0])
     assert_close(here, params, 1e-6)
     np.testing.assert_allclose([metrics.loss for metrics in seen], losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_same_weights_on_words(case):
+    """So they do on sequences of tokens, masked unevenly, whatever is cut."""
+    params, losses = alone("sgd", 3, words)
+    here, seen = run(*WORDS[case], words(), OPTIMIZERS["sgd"][0])
+    assert_close(here, params, 1e-6)
+    np.testing.assert_allclose([metrics.loss for metrics in seen], losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", [case for case in WORDS if "automatic" not in case])
+def test_moves_on_words(case):
+    """And every byte of it is in `moves`, of weights, activations and weighted means."""
+    report, said = inspected(*WORDS[case], words(), optax.sgd(0.1))
+    staged = "pipeline" in case  # of a mean taken in a stage's loop, one sum falls away
+    assert counted(m for m in report.asked if not staged or m.payload_bytes > 4) == counted(
+        m for m in said if not staged or m.payload_bytes > 4
+    )
+    if not staged:  # XLA moves sums out of a stage's loop, and then each tick runs them
+        assert report.wire_bytes <= wire(report.asked)
+
+
+@pytest.mark.parametrize("case", [*CASES, *WORDS])
+def test_keeps_as_much_as_its_shards(case, digits):
+    """What the compiled step is given is what the state's shards hold, and the batch's."""
+    (strategy, axes), work = {**CASES, **WORDS}[case], words() if case in WORDS else digits
+    program = strategy.build(work.model, optax.adam(1e-3), pdl.mesh(**axes))
+    held = [
+        leaf.addressable_shards[0].data.nbytes
+        for leaf in jax.tree.leaves(program.init(work.model.init(jax.random.key(0))))
+    ]
+    batch = [
+        leaf.addressable_shards[0].data.nbytes
+        for leaf in jax.tree.leaves(jax.tree.map(jnp.asarray, program.place(work.batch(0))))
+    ]
+    assert pdl.inspect(program, work).memory.arguments <= sum(held) + sum(batch)
 
 
 @pytest.mark.parametrize("optimizer", ["clipped", "lamb", "adafactor"])
@@ -208,16 +293,23 @@ def test_the_check_agrees(case, digits):
     assert "same updates" in str(pdl.check.same_update(program, digits))
 
 
-@pytest.mark.parametrize("case", ["data 2", "data 8", "data 4, others idle", "pmap 8"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "data 2",
+        "data 8",
+        "data 4, others idle",
+        "pmap 8",
+        "accumulating 4 | data 4",
+        "zero 2, accumulating",
+        "hierarchical",
+        "fully sharded | tensor",
+    ],
+)
 def test_moves_as_it_says(case, digits):
     """What a strategy says it moves is what the trace asks for, array by array."""
-    strategy, axes = CASES[case]
-    mesh = pdl.mesh(**axes)
-    program = strategy.build(digits.model, optax.sgd(0.1), mesh)
-    report = pdl.inspect(program, digits)
-    key = lambda each: (each.kind, each.axes, each.payload_bytes, each.times)  # noqa: E731
-    said = collections.Counter(map(key, strategy.moves(digits.model, mesh)))
-    assert collections.Counter(map(key, report.asked)) == said
+    report, said = inspected(*CASES[case], digits, optax.sgd(0.1))
+    assert counted(report.asked) == counted(said)
 
 
 @pytest.mark.parametrize(

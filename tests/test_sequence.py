@@ -122,7 +122,7 @@ def test_what_ulysses_sends(devices):
 
 
 def test_a_ring_never_has_the_scores_of_a_whole_row():
-    """The compiled step holds scores of a piece by a piece, where the whole would be n times that."""
+    """The compiled step holds scores of a piece by a piece; a whole row would be n times that."""
     work = words(length=64)
     mesh = pdl.mesh(seq=4)
     program = pdl.RingAttention().build(work.model, SGD, mesh)

@@ -1,5 +1,7 @@
 """A causal transformer whose blocks choose among experts for each token."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -74,22 +76,12 @@ def moe(  # noqa: PLR0913  figures
             "last": decoder.last_params(last, vocabulary, embed),
         }
 
-    def block(params, carried, layers):
-        x, uneven = carried
-        x = x + decoder.attend(params["attention"], x, layers)
-        scale, *weights = (params["experts"][name] for name in ("scale", "gate", "up", "down"))
-        y, routing = layers.experts(layers.norm(x, scale), *weights, top_k=top_k, capacity=capacity)
-        layers.note("expert_load", routing.load)
-        layers.note("dropped", routing.dropped)
-        if balance:
-            uneven = uneven + _unevenness(routing, x.shape[0] * x.shape[1], layers)
-        return x + y, uneven
-
     def finish(params, carried, batch, layers):
         x, uneven = carried
         loss = decoder.token_loss(decoder.logits(params, x, layers), batch[1], padding, layers)
-        return loss + balance * uneven if balance else loss
+        return loss + balance * uneven if balance > 0 else loss
 
+    block = partial(_block, top_k=top_k, capacity=capacity, weigh=balance > 0)
     parts = Parts(_first, block, finish)
     model = from_parts(parts, _logits, init=init, axes=AXES)
     return model._replace(batch_axes=decoder.BATCH_AXES)
@@ -97,6 +89,18 @@ def moe(  # noqa: PLR0913  figures
 
 def _first(params, batch, layers):
     return decoder.read(params, batch, layers), jnp.zeros(())
+
+
+def _block(params, carried, layers, *, top_k, capacity, weigh):
+    x, uneven = carried
+    x = x + decoder.attend(params["attention"], x, layers)
+    scale, *weights = (params["experts"][name] for name in ("scale", "gate", "up", "down"))
+    y, routing = layers.experts(layers.norm(x, scale), *weights, top_k=top_k, capacity=capacity)
+    layers.note("expert_load", routing.load)
+    layers.note("dropped", routing.dropped)
+    if weigh:
+        uneven = uneven + _unevenness(routing, x.shape[0] * x.shape[1], layers)
+    return x + y, uneven
 
 
 def _logits(params, carried, layers):

@@ -7,7 +7,9 @@ from pdlkit.strategies.data import DataParallel
 from pdlkit.strategies.expert import ExpertParallel
 from pdlkit.strategies.fully_sharded import FullySharded
 from pdlkit.strategies.gossip import Gossip, complete, ring, torus
+from pdlkit.strategies.layerwise import LayerPlacement
 from pdlkit.strategies.local import DiLoCo, LocalSGD
+from pdlkit.strategies.networks import NetworkPlacement
 from pdlkit.strategies.one_device import OneDevice
 from pdlkit.strategies.pipeline import Pipeline
 from pdlkit.strategies.pmap import PmapDataParallel
@@ -17,7 +19,16 @@ from pdlkit.strategies.spatial import SpatialParallel
 from pdlkit.strategies.spmd import Hybrid, Spmd
 from pdlkit.strategies.stale import BoundedStaleness, StaleGradients
 from pdlkit.strategies.strategy import Strategy
+from pdlkit.strategies.task import TaskParallel
+from pdlkit.strategies.task_queues import (
+    TaskRun,
+    longest_first,
+    play_tasks,
+    round_robin,
+    work_stealing,
+)
 from pdlkit.strategies.tensor import TensorParallel
+from pdlkit.strategies.uneven import UnevenDataParallel, balanced_shares
 
 __all__ = [
     "Automatic",
@@ -30,7 +41,9 @@ __all__ = [
     "FullySharded",
     "Gossip",
     "Hybrid",
+    "LayerPlacement",
     "LocalSGD",
+    "NetworkPlacement",
     "OneDevice",
     "Pipeline",
     "PmapDataParallel",
@@ -42,11 +55,19 @@ __all__ = [
     "Spmd",
     "StaleGradients",
     "Strategy",
+    "TaskParallel",
+    "TaskRun",
     "TensorParallel",
     "TopK",
     "Ulysses",
+    "UnevenDataParallel",
     "ZeRO",
+    "balanced_shares",
     "complete",
+    "longest_first",
+    "play_tasks",
     "ring",
+    "round_robin",
     "torus",
+    "work_stealing",
 ]

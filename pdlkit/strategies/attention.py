@@ -22,13 +22,13 @@ class Given(NamedTuple):
 
 
 def see(seen: Seen, q, k, v, allowed) -> Seen:
-    """Return the softmax with one more piece of keys and values, [batch, heads, ..., size].
+    """Return the softmax with one more piece of keys and values.
 
     Args:
         seen: of the pieces before; every query must see a key of the first.
-        q: the queries.
-        k: the keys of this piece.
-        v: their values.
+        q: the queries, [batch, heads, query, size].
+        k: the keys of this piece, [batch, heads, key, size].
+        v: their values, likewise.
         allowed: length -> [query, key], whether a query may see a key.
 
     Source: Milakov and Gimelshein 2018, "Online normalizer calculation for

@@ -1,4 +1,4 @@
-"""Which layer operations a model calls: whether a strategy fits, and what they send."""
+"""Which layer operations a model calls, and with what."""
 
 import inspect
 import math

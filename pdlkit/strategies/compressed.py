@@ -18,9 +18,9 @@ from pdlkit.models.parts import param_shapes
 from pdlkit.records import Collective, Model, Program, ring_wire_bytes
 from pdlkit.strategies.compression import Codec, Sent, TopK
 from pdlkit.strategies.data import DataParallel
+from pdlkit.strategies.everywhere import each_device
 from pdlkit.strategies.layout import Layout, Remembered, assemble, lay_out
 from pdlkit.strategies.placement import axes_of
-from pdlkit.strategies.everywhere import each_device
 from pdlkit.strategies.spmd import Spmd
 
 _TOP_K = TopK()

@@ -1,4 +1,4 @@
-"""How often a step fetches each weight, of a strategy that forgets them after use."""
+"""How often a step fetches each weight, where it is forgotten after use."""
 
 import collections
 from collections.abc import Callable, Iterator

@@ -88,7 +88,7 @@ def meet(grads, places: Places):
 def gradient_moves(
     shapes, places: Places, cuts: tuple[str, ...], mesh, *, times: int = 1
 ) -> tuple[Collective, ...]:
-    """Return what `meet` sends for each array, and what brings the params together again.
+    """Return what `meet` sends, and what brings params together again.
 
     Args:
         shapes: of the whole params.
@@ -120,7 +120,7 @@ def _moves(shape, whole: P, kept: P, cuts, mesh, times):
 
 
 def mean_moves(calls, cuts: tuple[str, ...], mesh, *, times: int) -> Iterator[Collective]:
-    """Yield what `layers.mean` sends: totals in every micro-batch, weights once a step."""
+    """Yield what `layers.mean` sends: totals each micro-batch, weights each step."""
     group = math.prod(mesh.shape[axis] for axis in cuts)
     for call in calls:
         if call.operation == "mean" and group > 1:

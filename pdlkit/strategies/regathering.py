@@ -8,10 +8,10 @@ from pdlkit.strategies.placement import Places, axes_of
 
 
 def regather(params, places: Places, mesh: Mesh):
-    """Return the params as they live between steps, each part sent to all who need it.
+    """Return the params as they live between steps.
 
-    What is kept as it lives is left alone. Written out, rather than left to the
-    compiler, so that the program says what it sends.
+    Each part is sent to all who need it; what is kept as it lives is left alone.
+    Written out, rather than left to the compiler, so that the program says so.
     """
     leaves, tree = jax.tree.flatten(params)
     kept, homes = (jax.tree.leaves(specs) for specs in (places.kept, places.params))

@@ -15,7 +15,7 @@ from pdlkit.strategies.attention import Given, Seen, go_back, see
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def ring_attention(q, k, v, axis: str, causal: bool, zigzag: bool):
-    """[batch, heads, seq / n, size] each -> the same: attention over the whole sequence.
+    """[batch, heads, seq / n, size] each -> the same, over the whole sequence.
 
     Keys and values go round the ring, and a device sees one piece of them at a time;
     pieces of which no query may see a key are passed over. Going back they go round
@@ -74,7 +74,7 @@ class _Ring(NamedTuple):
         return ring_shift(x, self.axis)
 
     def pairs(self, theirs, update: Callable, state):
-        """Return the state after each pair of this device's pieces and those that are here.
+        """Return the state after each pair of own pieces and those that are here.
 
         Args:
             theirs: which pieces are here.

@@ -1,4 +1,4 @@
-"""The order in which stacked layers lie, so that each device's rows are its own layers."""
+"""The order in which stacked layers lie: each device's rows are its own layers."""
 
 import jax
 import numpy as np
@@ -50,7 +50,7 @@ def _depth(model: Model) -> int:
 
 
 def _layer_axes(model: Model):
-    """Return a tree like the params: which dimension of each array is `layers`, or -1."""
+    """Return which dimension of each array is `layers`, or -1."""
     return jax.tree.map(
         lambda names: names.index("layers") if "layers" in names else -1,
         model.axes,

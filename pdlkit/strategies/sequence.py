@@ -1,6 +1,7 @@
-"""Sequence parallelism: every device has a piece of each sequence, and the whole model."""
+"""Sequence parallelism: every device has a piece of each sequence."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +88,7 @@ class RingAttention(Spmd):
 
     def _attention(self, q, k, v, *, causal=False):
         heads_first = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-        out = ring_attention(*heads_first, self.axis, causal, self.zigzag)
+        out: Any = ring_attention(*heads_first, self.axis, causal, self.zigzag)
         return jnp.swapaxes(out, 1, 2)
 
     def _positions(self, length):

@@ -121,6 +121,6 @@ class TensorParallel(Spmd):
 
 
 def _bytes_out(x, w) -> int:
-    """Return the bytes of what `down` makes of `x` [..., ...hidden] and `w` [...hidden, embed]."""
+    """Return the bytes of what `down` gives, [..., embed]."""
     kept = x.shape[: len(x.shape) - len(w.shape) + 1]
     return math.prod(kept) * w.shape[-1] * x.bytes_each

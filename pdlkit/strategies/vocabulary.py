@@ -1,4 +1,4 @@
-"""A vocabulary cut over devices: looking tokens up, and the loss of guessing them."""
+"""A vocabulary cut over devices: tokens looked up, and the loss of guessing them."""
 
 import jax.numpy as jnp
 from jax import lax

@@ -38,10 +38,6 @@ class Pipeline(Spmd):
     axis: str = "stage"
 
     @property
-    def apart(self):
-        return (self.axis,)  # a stage that does not use the ends has no part in their gradient
-
-    @property
     def accumulate(self):
         return self.schedule.microbatches if isinstance(self.schedule, Table) else self.microbatches
 
