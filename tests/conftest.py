@@ -1,5 +1,6 @@
 """What every test shares: eight simulated devices and a workload."""
 
+import collections
 import os
 
 os.environ.setdefault("PDLKIT_RENDER", "static")
@@ -9,6 +10,31 @@ import pytest
 from pdlkit.devices import simulate_devices
 
 simulate_devices(8)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--brief",
+        action="store_true",
+        help="of a test with more than four cases every third, and of the next test others",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--brief`, thin out tests that have many cases: for another JAX version."""
+    if not config.getoption("--brief"):
+        return
+    cases = collections.defaultdict(list)
+    for item in items:
+        cases[item.nodeid.partition("[")[0]].append(item)
+    dropped = {
+        item
+        for turn, group in enumerate(cases.values())
+        for i, item in enumerate(group)
+        if len(group) > 4 and (i + turn) % 3
+    }
+    config.hook.pytest_deselected(items=list(dropped))
+    items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.fixture(scope="session")

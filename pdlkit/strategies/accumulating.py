@@ -14,8 +14,8 @@ from pdlkit.records import Metrics
 from pdlkit.strategies.listening import Micro
 
 
-def accumulated(  # noqa: PLR0913 (what a micro-batch needs, once)
-    loss: Callable, params, batch, axes, *, times: int, meet: Callable, early: bool
+def accumulated(
+    loss: Callable, params, batch, axes, *, times: int, settle: Callable | None
 ) -> tuple[object, Metrics]:
     """Return the gradients and metrics of a share, `1 / times` of it at a time.
 
@@ -26,19 +26,17 @@ def accumulated(  # noqa: PLR0913 (what a micro-batch needs, once)
         batch: this device's share, [examples, ...] each.
         axes: the mesh axes that the batch is cut over.
         times: how many micro-batches.
-        meet: gradients -> summed over devices.
-        early: whether each micro-batch's gradients meet, or only their sum.
+        settle: params, gradients -> gradients, what is done to those of each.
 
     Raises:
         ValueError: the share does not divide, or the loss is not linear in its means.
     """
     batches = divided(batch, times)
     micro = Micro(times, whole_weights(loss, params, batches, axes))
-    settle = meet if early else lambda grads: grads
 
     def one(batch):
         grads, heard = jax.grad(loss, has_aux=True)(params, batch, micro)
-        return settle(grads), heard.metrics
+        return settle(params, grads) if settle else grads, heard.metrics
 
     def turn(total, batch):
         grads, metrics = one(batch)
@@ -47,8 +45,7 @@ def accumulated(  # noqa: PLR0913 (what a micro-batch needs, once)
     types = jax.make_jaxpr(lambda batch: one(batch)[0])(first_of(batches)).out_avals
     zeros = jax.tree.unflatten(jax.tree.structure(params), map(zeros_like_type, types))
     total, metrics = lax.scan(turn, zeros, batches)
-    grads = jax.tree.map(lambda x: x / times, total)
-    return (grads if early else meet(grads)), together(metrics)
+    return jax.tree.map(lambda x: x / times, total), together(metrics)
 
 
 def divided(batch, times: int):

@@ -54,6 +54,9 @@ class Compressed:
     def __or__(self, other: Spmd) -> "Compressed":
         return dataclasses.replace(self, inner=self.inner | other)
 
+    def __ror__(self, other: Spmd) -> "Compressed":
+        return dataclasses.replace(self, inner=other | self.inner)
+
     def moves(self, model: Model, mesh: Mesh) -> tuple[Collective, ...]:
         """What one step must send, as data: the line `Moves` of the docstring."""
         layout = lay_out(self.inner, model, None, mesh)
@@ -181,7 +184,7 @@ def _size(axes, mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in axes)
 
 
-def _leave_apart(grads, places):
+def _leave_apart(_, grads, places):
     """[...] -> [1, ...]: summed over devices, but where the codec will do it."""
 
     def one(grad, whole, row):

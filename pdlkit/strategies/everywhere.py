@@ -1,7 +1,6 @@
 """What all devices do together in one step, each with its own share."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 from jax.sharding import PartitionSpec as P
@@ -17,7 +16,7 @@ def each_device(strategy, layout: Layout, meeting: Callable = meet) -> Callable:
     Args:
         strategy: what each of them does.
         layout: where everything lives; gradients end where it says they are kept.
-        meeting: gradients, places -> gradients, how those of the devices meet.
+        meeting: params, gradients, places -> gradients, how those of the devices meet.
     """
     model, mesh, places = layout.model, layout.mesh, layout.places
     layers = strategy.layers(mesh)
@@ -27,7 +26,8 @@ def each_device(strategy, layout: Layout, meeting: Callable = meet) -> Callable:
 
     def on_each_device(params, batch):
         own = vary_params(params, places.params, layout.cut_axes)
-        return share(own, batch, partial(meeting, places=places))
+        grads, metrics = share(own, batch)
+        return meeting(own, grads, places), metrics
 
     on_all = jax.shard_map(
         on_each_device,

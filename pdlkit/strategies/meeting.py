@@ -19,13 +19,12 @@ from pdlkit.strategies.placement import Places, axes_of
 
 
 def whole_share(
-    model: Model, replaced: dict, mesh, *, around=None, times: int = 1, early: bool = False
+    model: Model, replaced: dict, mesh, *, around=None, times: int = 1, settle=None
 ) -> Callable:
-    """Return params, batch, meet -> gradients, metrics: one device's share of a step.
+    """Return params, batch -> gradients, metrics: one device's share of a step.
 
     The gradients are those of the loss of the whole batch with respect to this
-    device's copy of the params: summed over the devices, by `meet`, they are the
-    gradient.
+    device's copy of the params: summed over the devices they are the gradient.
 
     Args:
         model: what is trained.
@@ -33,10 +32,10 @@ def whole_share(
         mesh: the devices.
         around: loss -> loss, what the strategy does round params, batch -> loss.
         times: micro-batches that the share is cut into, one after another.
-        early: let the gradients of each micro-batch meet, not only their sum.
+        settle: params, gradients -> gradients, what is done to those of each micro-batch.
     """
 
-    def share(params, batch, meet):
+    def share(params, batch):
         cut = frozenset().union(*map(varying_axes, jax.tree.leaves(batch)))
         axes = tuple(axis for axis in mesh.axis_names if axis in cut)
 
@@ -50,9 +49,9 @@ def whole_share(
 
         loss = loss if around is None else around(loss)
         if times > 1:
-            return accumulated(loss, params, batch, axes, times=times, meet=meet, early=early)
+            return accumulated(loss, params, batch, axes, times=times, settle=settle)
         grads, heard = jax.grad(loss, has_aux=True)(params, batch)
-        return meet(grads), heard.metrics
+        return grads, heard.metrics
 
     return share
 
@@ -66,23 +65,23 @@ def vary_params(params, specs, cuts: tuple[str, ...]):
     return jax.tree.map(own, params, specs)
 
 
-def meet(grads, places: Places):
+def meet(params, grads, places: Places):
     """Sum the devices' shares of each gradient where they are still apart.
 
     A gradient that differs along a mesh axis on which its weight is whole is
     summed there; where the optimizer keeps only a part of it, each device gets
-    the sum of its own part.
+    the sum of its own part, if that was not done before.
     """
 
-    def together(grad, whole, kept):
+    def together(param, grad, whole, kept):
         apart = varying_axes(grad) - axes_of(whole)
         for dimension, axis in enumerate(kept):
-            if axis in apart:
+            if axis in apart and grad.shape[dimension] == param.shape[dimension]:
                 grad = lax.psum_scatter(grad, axis, scatter_dimension=dimension, tiled=True)
         rest = tuple(axis for axis in sorted(apart) if axis not in axes_of(kept))
         return lax.psum(grad, rest) if rest else grad
 
-    return jax.tree.map(together, grads, places.params, places.kept)
+    return jax.tree.map(together, params, grads, places.params, places.kept)
 
 
 def gradient_moves(

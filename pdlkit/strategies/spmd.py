@@ -15,6 +15,7 @@ from pdlkit.strategies.layout import Layout, assemble, lay_out
 from pdlkit.strategies.meeting import (
     gradient_moves,
     mean_moves,
+    meet,
     whole_share,
 )
 from pdlkit.strategies.placement import Places, axes_of
@@ -52,14 +53,19 @@ class Spmd:
         return {}
 
     def gradients(self, model: Model, layers: dict[str, Callable], mesh: Mesh) -> Callable:
-        """How gradients come about: params, batch, meet -> gradients, metrics.
+        """How gradients come about: params, batch -> gradients, metrics.
 
-        Run on each device with its own share; `meet` sums gradients over the devices.
-        See `meeting.whole_share`.
+        Run on each device with its own share; see `meeting.whole_share`.
         """
-        around = partial(self.around, layout=lay_out(self, model, None, mesh))
+        layout = lay_out(self, model, None, mesh)
+        around, settle = partial(self.around, layout=layout), partial(meet, places=layout.places)
         return whole_share(
-            model, layers, mesh, around=around, times=self.accumulate, early=self.early
+            model,
+            layers,
+            mesh,
+            around=around,
+            times=self.accumulate,
+            settle=settle if self.early else None,
         )
 
     def around(self, loss: Callable, layout: Layout) -> Callable:
@@ -119,6 +125,8 @@ class Spmd:
         )
 
     def __or__(self, other: "Spmd") -> "Spmd":
+        if not isinstance(other, Spmd):
+            return NotImplemented
         return Hybrid((*self.split(), *other.split()))
 
     def split(self) -> "tuple[Spmd, ...]":

@@ -74,7 +74,7 @@ def uneven_share(loss: Callable, rows: Sequence[int], axis: str, places: Places)
         weights = lax.switch(branch, _branches(weigh, sizes, axis), own, batch)
         weights = tuple(lax.psum(weight, axis) for weight in weights)
         grads, metrics = lax.switch(branch, _branches(work, sizes, axis), own, batch, weights)
-        return meet(grads, places), _weighed(metrics, jnp.array(rows)[place])
+        return meet(own, grads, places), _weighed(metrics, jnp.array(rows)[place])
 
     return share
 

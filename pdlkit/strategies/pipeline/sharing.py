@@ -22,7 +22,7 @@ from pdlkit.strategies.pipeline.running import Network, get, run, zeros_of
 def staged_share(
     model: Model, replaced: Mapping[str, Callable], mesh: Mesh, table: Table, *, axis: str
 ) -> Callable:
-    """Return params, batch, meet -> gradients, metrics: one device's share of a step.
+    """Return params, batch -> gradients, metrics: one device's share of a step.
 
     Args:
         model: with its parts.
@@ -38,7 +38,7 @@ def staged_share(
     schedule, times, parts = plan(table), table.microbatches, cuttable(model)
     replaced = {**replaced, "note": ALONE.note}
 
-    def share(params, batch, meet):
+    def share(params, batch):
         cut = frozenset().union(*map(varying_axes, jax.tree.leaves(batch)))
         axes = tuple(name for name in mesh.axis_names if name in cut)
         batches = divided(batch, times)
@@ -67,7 +67,7 @@ def staged_share(
         network = Network(first, _stage(model, layers), last)
         grads, metrics = run(schedule, network, params, axis=axis)
         # Zeros on every stage but the last, so the sum is what the last one heard.
-        return meet(grads), jax.tree.map(lambda x: lax.psum(x, axis), together(metrics))
+        return grads, jax.tree.map(lambda x: lax.psum(x, axis), together(metrics))
 
     return share
 
