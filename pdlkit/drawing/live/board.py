@@ -185,6 +185,8 @@ class Board:
         ready = self._ready()
         every = -(-len(ready) // most)
         read = ready[::-every][::-1] if every > 1 else ready  # the newest is among them
+        if not self._losses and ready and read[0] is not ready[0]:
+            read = [ready[0], *read]  # and where a curve begins
         figures = jax.device_get([record.metrics for record in read])
         for record, metrics in zip(read, figures, strict=True):
             at_hand = dataclasses.replace(record, metrics=metrics, state=None)
