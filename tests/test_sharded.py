@@ -106,7 +106,7 @@ def test_gradients_of_micro_batches(work):
 def test_a_block_at_a_time():
     """Fully sharded, no device has more than one block whole; with `remat` it keeps less still."""
     rng = np.random.default_rng(0)
-    data = rng.random((4096, 64), np.float32), rng.integers(0, 16, 4096)
+    data = rng.random((4096, 64), np.float32), rng.integers(0, 16, 4096, np.int32)
     model = pdl.models.mlp(64, 16, embed=128, hidden=512, blocks=8)
     few, many = (
         pdl.Workload("wide", model, optax.sgd(0.1), pdl.batches(*data, size=size))
