@@ -11,8 +11,9 @@ from jax import lax
 
 import pdlkit as pdl
 from pdlkit.models.cnn import batch_norm
-from pdlkit.models.layers import ALONE, recording
+from pdlkit.models.layers import ALONE
 from pdlkit.models.parts import from_parts, is_axes, repeat
+from pdlkit.strategies.calls import recording
 
 MODELS = {  # name: model, shape of one example, outputs
     "mlp": (pdl.models.mlp(64, 10), (64,), 10),
@@ -558,11 +559,12 @@ def test_layers_block_wraps_each_block():
 def test_recording_tells_what_was_called():
     """A strategy learns which operations a model calls from one tracing."""
     model, shape, _ = MODELS["cnn 8x8"]
-    layers, called = recording(ALONE)
+    found = []
+    layers = recording(ALONE, found)
     params = jax.eval_shape(model.init, jax.random.key(0))
     batch = inputs(shape), np.zeros(4, np.int32)
     jax.eval_shape(lambda params: model.loss(params, batch, layers), params)
-    assert called == {"conv", "pool", "flatten", "cross_entropy"}
+    assert {call.operation for call in found} == {"conv", "pool", "flatten", "cross_entropy"}
 
 
 # --- layer operations

@@ -152,17 +152,3 @@ class Layers(NamedTuple):
 
 
 ALONE = Layers()  # one device, no neighbours
-
-
-def recording(layers: Layers) -> tuple[Layers, set[str]]:
-    """Return layers that do the same, and the set of names called so far."""
-    called = set()
-
-    def listen(name, operation):
-        def call(*arguments, **options):
-            called.add(name)
-            return operation(*arguments, **options)
-
-        return call
-
-    return Layers(**{n: listen(n, f) for n, f in layers._asdict().items()}), called

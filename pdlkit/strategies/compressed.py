@@ -20,7 +20,7 @@ from pdlkit.strategies.compression import Codec, Sent, TopK
 from pdlkit.strategies.data import DataParallel
 from pdlkit.strategies.everywhere import each_device
 from pdlkit.strategies.layout import Layout, Remembered, assemble, lay_out
-from pdlkit.strategies.placement import axes_of
+from pdlkit.strategies.placement import axes_of, ways_of
 from pdlkit.strategies.spmd import Spmd
 
 _TOP_K = TopK()
@@ -118,7 +118,7 @@ class Compressed:
 
         def spread(unsent: Unsent):
             leaves, tree = jax.tree.flatten(unsent.residue)
-            ways = [_size(axes, mesh) for axes in groups]
+            ways = [ways_of(axes, mesh) for axes in groups]
             # Together the devices still have to send the same.
             residue = [_rows(x / n, n) for x, n in zip(leaves, ways, strict=True)]
             kept = tuple(self.how.first(shape) if axes else () for shape, axes in arrays)
@@ -136,7 +136,7 @@ class Compressed:
     def _gradient_moves(self, layout: Layout):
         mesh = layout.mesh
         for shape, axes in zip(_local_shapes(layout), _groups(layout), strict=True):
-            group = _size(axes, mesh)
+            group = ways_of(axes, mesh)
             for kind, size in self.how.messages(shape, group) if axes else ():
                 yield Collective(kind, axes, group, size, ring_wire_bytes(kind, group, size))
 
@@ -178,10 +178,6 @@ def _local_shapes(layout: Layout) -> list[jax.ShapeDtypeStruct]:
         jax.ShapeDtypeStruct(NamedSharding(layout.mesh, spec).shard_shape(x.shape), x.dtype)
         for x, spec in zip(*map(jax.tree.leaves, (shapes, specs)), strict=True)
     ]
-
-
-def _size(axes, mesh: Mesh) -> int:
-    return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def _leave_apart(_, grads, places):

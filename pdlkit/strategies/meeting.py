@@ -4,7 +4,6 @@ A batch axis cut over a mesh axis leaves each device a part of every gradient;
 the parts are summed. Nothing else in the package sums gradients.
 """
 
-import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -15,7 +14,7 @@ from pdlkit.compat import vary, varying_axes
 from pdlkit.records import Collective, Model, ring_wire_bytes
 from pdlkit.strategies.accumulating import accumulated
 from pdlkit.strategies.listening import Ear, Heard
-from pdlkit.strategies.placement import Places, axes_of
+from pdlkit.strategies.placement import Places, axes_of, ways_of
 
 
 def whole_share(
@@ -44,7 +43,7 @@ def whole_share(
             loss = model.loss(params, batch, ear.layers(replaced))
             # A loss that differs between devices is a mean over this one's share;
             # one that does not is already that of the whole batch.
-            ways = math.prod(mesh.shape[axis] for axis in varying_axes(loss))
+            ways = ways_of(varying_axes(loss), mesh)
             return loss / ways, Heard(ear.metrics(loss), ear.weights)
 
         loss = loss if around is None else around(loss)
@@ -107,7 +106,7 @@ def gradient_moves(
 
 def _moves(shape, whole: P, kept: P, cuts, mesh, times):
     apart = tuple(axis for axis in cuts if axis not in axes_of(whole))
-    held = math.prod(mesh.shape[axis] for axis in axes_of(whole))
+    held = ways_of(whole, mesh)
     size = shape.size * shape.dtype.itemsize // held
     for axis in axes_of(kept) - axes_of(whole):
         group = mesh.shape[axis]
@@ -115,12 +114,12 @@ def _moves(shape, whole: P, kept: P, cuts, mesh, times):
         size //= group
         yield _collective("all_gather", (axis,), group, size)
     rest = tuple(axis for axis in mesh.axis_names if axis in apart and axis not in axes_of(kept))
-    yield _collective("all_reduce", rest, math.prod(mesh.shape[a] for a in rest), size, times)
+    yield _collective("all_reduce", rest, ways_of(rest, mesh), size, times)
 
 
 def mean_moves(calls, cuts: tuple[str, ...], mesh, *, times: int) -> Iterator[Collective]:
     """Yield what `layers.mean` sends: totals each micro-batch, weights each step."""
-    group = math.prod(mesh.shape[axis] for axis in cuts)
+    group = ways_of(cuts, mesh)
     for call in calls:
         if call.operation == "mean" and group > 1:
             total, weight = call.arguments

@@ -1,6 +1,5 @@
 """One device's share of a step, with the model cut into stages."""
 
-import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -17,6 +16,7 @@ from pdlkit.strategies.accumulating import divided, together, whole_weights
 from pdlkit.strategies.listening import Ear, Heard, Micro
 from pdlkit.strategies.pipeline.plan import plan
 from pdlkit.strategies.pipeline.running import Network, get, run, zeros_of
+from pdlkit.strategies.placement import ways_of
 
 
 def staged_share(
@@ -53,7 +53,7 @@ def staged_share(
             ear = Ear(axes, micro=micro)
             loss = parts.last(params, x, batch, ear.layers(replaced))
             # As in data parallelism: where it differs, it is a mean over a share.
-            ways = math.prod(mesh.shape[name] for name in varying_axes(loss) - {axis})
+            ways = ways_of(varying_axes(loss) - {axis}, mesh)
             return loss / ways, Heard(ear.metrics(loss), ear.weights)
 
         x = zeros_of(first, params["first"], 0)
