@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +52,8 @@ class Stale(Spmd, abc.ABC):
 
         def on_each_device(history, step, age, batch):
             own = jax.tree.map(lambda rows: rows[(step - age[0]) % slots], history)
-            grads, metrics = share(own, batch, partial(meet, places=layout.places))
+            grads, metrics = share(own, batch)
+            grads = meet(own, grads, places=layout.places)
             return grads, metrics._replace(notes={**metrics.notes, "staleness": age})
 
         on_all = jax.shard_map(
