@@ -228,6 +228,27 @@ class TestRuns:
 
         assert show(Run()) == show(Run.history)
 
+    def test_side_by_side(self):
+        """Trainings under names are one panel of curves, each the mean of up to 8 steps."""
+
+        class Run:
+            history = history(2)
+
+        class Worse:
+            history = tuple(
+                Record(record.step, Metrics(100 * record.device_loss), 0.01)
+                for record in history(2)
+            )
+
+        picture = show({"ours": Run(), "theirs": Worse()})
+        ours, theirs = picture.panels[0].marks
+        assert (ours.label, theirs.label) == ("ours", "theirs")
+        losses = [record.loss for record in Run.history]
+        np.testing.assert_allclose(ours.y, [np.mean(losses[: k + 1]) for k in range(5)])
+        np.testing.assert_allclose(theirs.y, 100 * np.array(ours.y))
+        assert picture.panels[0].y.log  # so far apart that only a logarithm shows both
+        assert repr(picture) == "<measured: loss of ours, theirs>"
+
     def test_a_run_of_no_steps(self):
         """Of a run that ended before its first step, the picture says so."""
 

@@ -28,8 +28,9 @@ from pdlkit.timings import Comparison, Speedup
 def show(thing) -> Picture:
     """Return the picture of a thing; a notebook draws it.
 
-    Of what was trained, the losses; of a report, its collectives and its
-    memory; of a mesh, its devices; of an array, which device holds what.
+    Of what was trained, the losses; of a dict of trainings, theirs side by side;
+    of a report, its collectives and its memory; of a mesh, its devices; of an
+    array, which device holds what.
 
     Raises:
         TypeError: where there is no picture of such a thing.
@@ -58,6 +59,13 @@ def _(things) -> Picture:
         if things and all(isinstance(thing, kind) for thing in things):
             return portrait(tuple(things))
     return show.dispatch(object)(things)
+
+
+@show.register
+def _(trained: dict) -> Picture:
+    if trained and all(hasattr(each, "history") for each in trained.values()):
+        return runs.side_by_side({name: each.history for name, each in trained.items()})
+    return show.dispatch(object)(trained)
 
 
 @show.register

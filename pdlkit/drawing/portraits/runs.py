@@ -1,6 +1,6 @@
 """What training looked like: the loss of each device, and of all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,6 +27,33 @@ def losses(history: tuple[Record, ...]) -> Picture:
     seen = f"loss of {who}, {len(history)} step{'s' * (len(history) != 1)}"
     panel = Panel(f"loss of {who}", "measured", (*devices, mean), x=Axis("step"), y=Axis("loss"))
     return Picture(_found(whole, history[-1].device_loss), (panel,), alt=seen)
+
+
+SMOOTHED = 8  # steps, so that the noise of batches does not hide what differs
+
+
+def side_by_side(runs: Mapping[str, Sequence[Record]]) -> Picture:
+    """Return the loss of several trainings on one pair of axes, as measured."""
+    curves = {name: _smooth([record.loss for record in history]) for name, history in runs.items()}
+    lines = tuple(
+        Line(name, tuple(record.step for record in history), tuple(curves[name].tolist()))
+        for name, history in runs.items()
+    )
+    every = np.concatenate(list(curves.values()))
+    every = every[np.isfinite(every)]
+    wide = every.size > 0 and every.min() > 0 and every.max() > 30 * every.min()
+    y = Axis(f"loss, mean of {SMOOTHED} steps", log=bool(wide))
+    panel = Panel("loss", "measured", lines, x=Axis("step"), y=y)
+    ends = ", ".join(f"{write(curve[-1])} ({name})" for name, curve in curves.items() if curve.size)
+    return Picture(f"Loss at the end: {ends}", (panel,), alt=f"loss of {', '.join(runs)}")
+
+
+def _smooth(losses: Sequence[float]) -> np.ndarray:
+    """Return the mean of each loss and of those just before it."""
+    sums = np.cumsum([0.0, *losses])
+    last = np.arange(1, len(losses) + 1)
+    first = np.maximum(last - SMOOTHED, 0)
+    return (sums[last] - sums[first]) / (last - first)
 
 
 def by_device(history: Sequence[Record]) -> np.ndarray:
