@@ -19,6 +19,7 @@ _HOME = {
     "Parts": "records",
     "Layers": "models",
     "from_loss": "models",
+    "mixed_precision": "models",
     "OneDevice": "strategies",
     "DataParallel": "strategies",
     "PmapDataParallel": "strategies",

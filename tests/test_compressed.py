@@ -11,7 +11,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 from stand_ins import Tensor
-from test_law import assert_close
+from test_law import STEPS, assert_close
 
 import pdlkit as pdl
 from pdlkit.strategies.compressed import Compressed
@@ -72,8 +72,8 @@ def drawn(*shape):
 def test_sending_all_is_one_device(name):
     """At a ratio of 1, or the full rank, the weights are those of one device."""
     program = loose.build(compressed(EXACT[name]), data=4, model=2)
-    state, seen = loose.run(program, loose.batches(3))
-    assert_close(program.gather(state), loose.alone(SGD, loose.batches(3)), 1e-6)
+    state, seen = loose.run(program, loose.batches(STEPS))
+    assert_close(program.gather(state), loose.alone(SGD, loose.batches(STEPS)), 1e-6)
     whole = loose.digits().model.loss(loose.start(), loose.batches(1)[0])
     np.testing.assert_allclose(seen[0].loss, whole, rtol=1e-5)
     np.testing.assert_allclose([metrics.notes["residue"] for metrics in seen], 0, atol=1e-6)

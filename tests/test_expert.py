@@ -11,7 +11,7 @@ import optax
 import plain
 import pytest
 from jax import lax
-from test_law import assert_close, run
+from test_law import OPTIMIZERS, STEPS, assert_close, run
 
 import pdlkit as pdl
 from pdlkit.data import addition, batches
@@ -47,11 +47,11 @@ def sums(*, capacity=None, experts=EXPERTS):
 
 
 @functools.cache
-def alone():
-    """Return what one device makes of the sums in three steps: params and losses."""
-    work = sums()
+def alone(optimizer="sgd"):
+    """Return what one device makes of the sums in five steps: params and losses."""
+    work, transform = sums(), OPTIMIZERS[optimizer][0]
     start = work.model.init(jax.random.key(0))
-    return plain.train(work.model.loss, SGD, start, [work.batch(k) for k in range(3)])
+    return plain.train(work.model.loss, transform, start, [work.batch(k) for k in range(STEPS)])
 
 
 def routed_apart(model, ways):
@@ -75,12 +75,20 @@ def routed_apart(model, ways):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_weights_of_one_device_where_nothing_is_dropped(case):
-    """Without a capacity, three steps leave the weights and losses of one device."""
+    """Without a capacity, five steps leave the weights and losses of one device."""
     params, losses = alone()
     here, seen = run(*CASES[case], sums(), SGD)
     assert_close(here, params, 1e-6)
     np.testing.assert_allclose([metrics.loss for metrics in seen], losses, rtol=1e-5)
     assert all((metrics.notes["dropped"] == 0).all() for metrics in seen)
+
+
+@pytest.mark.parametrize("optimizer", ["clipped", "lamb", "adafactor"])
+def test_optimizers_that_look_across_arrays(optimizer):
+    """They see all experts, wherever each lies."""
+    transform, tolerance = OPTIMIZERS[optimizer]
+    here, _ = run(*CASES["expert 4"], sums(), transform)
+    assert_close(here, alone(optimizer)[0], tolerance)
 
 
 def test_a_capacity_is_one_of_each_devices_own_tokens():
@@ -90,7 +98,7 @@ def test_a_capacity_is_one_of_each_devices_own_tokens():
     """
     (strategy, axes), work = CASES["data 2 | expert 4"], sums(capacity=1.0)
     apart = jax.jit(routed_apart(work.model, 8))
-    start, given = work.model.init(jax.random.key(0)), [work.batch(k) for k in range(3)]
+    start, given = work.model.init(jax.random.key(0)), [work.batch(k) for k in range(STEPS)]
     params, losses = plain.train(lambda *given: apart(*given)[0], SGD, start, given)
     here, seen = run(strategy, axes, work, SGD)
     assert_close(here, params, 1e-6)

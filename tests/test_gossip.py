@@ -7,7 +7,7 @@ import loose
 import numpy as np
 import optax
 import pytest
-from test_law import assert_close
+from test_law import STEPS, assert_close
 
 import pdlkit as pdl
 from pdlkit.strategies.gossip import Gossip, complete, mixing, ring, torus
@@ -34,7 +34,7 @@ def scattered(program, seed=0):
 @pytest.mark.parametrize("axes", [{"data": 3}, {"data": 4, "model": 2}], ids=str)
 def test_with_all_others_it_is_one_device(axes):
     """Averaging with all others after each step leaves the weights of one device."""
-    batches = [jax.tree.map(lambda x: x[:96], batch) for batch in loose.batches(3)]
+    batches = [jax.tree.map(lambda x: x[:96], batch) for batch in loose.batches(STEPS)]
     program = loose.build(Gossip(complete), **axes)
     state, _ = loose.run(program, batches)
     assert_close(program.gather(state), loose.alone(SGD, batches), 1e-6)

@@ -90,6 +90,7 @@ OPTIMIZERS = {
     "lamb": (optax.lamb(0.01), 2e-5),
     "adafactor": (optax.adafactor(0.01), 1e-6),
 }
+STEPS = 5
 each_case = pytest.mark.parametrize("case", CASES)
 each_family = pytest.mark.parametrize(
     "case",
@@ -110,7 +111,7 @@ each_mean = pytest.mark.parametrize(
 
 
 @functools.cache
-def alone(optimizer, steps=3, given=pdl.workloads.digits_mlp):
+def alone(optimizer, steps=STEPS, given=pdl.workloads.digits_mlp):
     """Return what one device makes of a workload: params and losses."""
     work = given()
     batches = [work.batch(k) for k in range(steps)]
@@ -118,7 +119,7 @@ def alone(optimizer, steps=3, given=pdl.workloads.digits_mlp):
     return plain.train(work.model.loss, OPTIMIZERS[optimizer][0], start, batches)
 
 
-def run(strategy, axes, work, optimizer, steps=3):
+def run(strategy, axes, work, optimizer, steps=STEPS):
     """Return the params and metrics after some steps from fixed params."""
     program = strategy.build(work.model, optimizer, pdl.mesh(**axes))
     state, seen = program.init(work.model.init(jax.random.key(0))), []
@@ -145,7 +146,7 @@ def assert_close(tree, other, atol):
 
 @each_case
 def test_same_weights_as_one_device(case, digits):
-    """Three steps leave the weights and losses of three steps on one device."""
+    """Five steps leave the weights and losses of five steps on one device."""
     params, losses = alone("sgd")
     here, seen = run(*CASES[case], digits, OPTIMIZERS["sgd"][0])
     assert_close(here, params, 1e-6)
@@ -155,7 +156,7 @@ def test_same_weights_as_one_device(case, digits):
 @pytest.mark.parametrize("case", WORDS)
 def test_same_weights_on_words(case):
     """So they do on sequences of tokens, masked unevenly, whatever is cut."""
-    params, losses = alone("sgd", 3, words)
+    params, losses = alone("sgd", STEPS, words)
     here, seen = run(*WORDS[case], words(), OPTIMIZERS["sgd"][0])
     assert_close(here, params, 1e-6)
     np.testing.assert_allclose([metrics.loss for metrics in seen], losses, rtol=1e-5)
@@ -199,6 +200,15 @@ def test_optimizers_that_look_across_arrays(case, optimizer, digits):
         assert optax.tree_utils.tree_norm(jax.grad(digits.model.loss)(start, digits.batch(0))) > 0.2
     here, _ = run(*CASES[case], digits, transform)
     assert_close(here, alone(optimizer)[0], tolerance)
+
+
+@pytest.mark.parametrize("optimizer", ["clipped", "lamb", "adafactor"])
+@pytest.mark.parametrize("case", ["tensor, vocabulary", "zigzag", "zero | tensor | pipeline"])
+def test_optimizers_that_look_across_arrays_on_words(case, optimizer):
+    """So they do where layers, sequences and stages are cut."""
+    transform, tolerance = OPTIMIZERS[optimizer]
+    here, _ = run(*WORDS[case], words(), transform)
+    assert_close(here, alone(optimizer, STEPS, words)[0], tolerance)
 
 
 def test_adam_too(digits):

@@ -11,7 +11,7 @@ import plain
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from test_law import OPTIMIZERS, alone, assert_close, run
+from test_law import OPTIMIZERS, STEPS, alone, assert_close, run
 
 import pdlkit as pdl
 from pdlkit.strategies.layerwise import LayerPlacement
@@ -27,8 +27,8 @@ def deep(digits):
 
 
 def test_same_weights_as_one_device(deep):
-    """Three steps over four devices leave the weights and losses of one."""
-    batches = [deep.batch(k) for k in range(3)]
+    """Five steps over four devices leave the weights and losses of one."""
+    batches = [deep.batch(k) for k in range(STEPS)]
     start = deep.model.init(jax.random.key(0))
     params, losses = plain.train(deep.model.loss, optax.sgd(0.1), start, batches)
     here, seen = run(LayerPlacement(), {"stage": 4}, deep, optax.sgd(0.1))

@@ -7,7 +7,7 @@ import loose
 import numpy as np
 import optax
 import pytest
-from test_law import assert_close
+from test_law import STEPS, assert_close
 
 import pdlkit as pdl
 from pdlkit.strategies.local import DiLoCo, LocalSGD
@@ -26,8 +26,8 @@ each_strategy = pytest.mark.parametrize("name", STRATEGIES)
 def test_meeting_after_each_step_is_one_device(name):
     """Copies that meet after each step leave one device's weights, with momentum too."""
     program = loose.build(STRATEGIES[name](1), MOMENTUM, data=4, model=2)
-    state, seen = loose.run(program, loose.batches(3))
-    assert_close(program.gather(state), loose.alone(MOMENTUM, loose.batches(3)), 1e-6)
+    state, seen = loose.run(program, loose.batches(STEPS))
+    assert_close(program.gather(state), loose.alone(MOMENTUM, loose.batches(STEPS)), 1e-6)
     whole = loose.digits().model.loss(loose.start(), loose.batches(1)[0])
     np.testing.assert_allclose(seen[0].loss, whole, rtol=1e-5)
     assert seen[0].device_loss.shape == (8,)

@@ -287,6 +287,11 @@ class TestFiles:
 
 
 class TestFigures:
+    def test_a_part_that_the_first_bar_lacks_is_in_the_key(self):
+        """Every part of any bar is named, once."""
+        marks = Bar("a", 1, part="compute"), Bar("b", 1, part="compute"), Bar("b", 2, part="wait")
+        assert {"compute", "wait"} <= written(one(marks, "modelled", "", x=SECONDS))
+
     def test_a_figure_is_the_readers_own(self):
         """`draw` gives a matplotlib figure that pyplot does not keep."""
         from pdlkit.drawing.figures import draw

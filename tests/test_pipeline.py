@@ -12,6 +12,7 @@ import plain
 import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from stand_ins import Tensor
+from test_law import STEPS
 
 import pdlkit as pdl
 from pdlkit import schedules
@@ -85,9 +86,9 @@ def assert_close(tree, other, atol=1e-6):
 
 @pytest.mark.parametrize("case", CASES)
 def test_same_weights_as_one_device(case, work):
-    """Three steps leave the weights and losses of one device's, each device its slice's loss."""
+    """Five steps leave the weights and losses of one device's, each device its slice's loss."""
     strategy, axes = CASES[case]
-    metrics = agrees(strategy, axes, work, steps=3)
+    metrics = agrees(strategy, axes, work, steps=STEPS)
     slices = jax.tree.map(lambda x: np.split(x, axes.get("data", 1)), work.batch(0))
     own = [work.model.loss(start(work), share) for share in zip(*slices, strict=True)]
     shown = metrics.device_loss.reshape(*axes.values())
@@ -98,7 +99,7 @@ def test_same_weights_as_one_device(case, work):
 @pytest.mark.parametrize("optimizer", ["clipped", "lamb"])
 def test_optimizers_that_look_across_arrays(optimizer, work):
     """Clipping by the global norm and LAMB see all stages, in rows moved from their place."""
-    agrees(Pipeline(schedules.zero_bubble_v, 4), {"stage": 2}, work, optimizer, steps=3)
+    agrees(Pipeline(schedules.zero_bubble_v, 4), {"stage": 2}, work, optimizer, steps=STEPS)
 
 
 def masked(logits, labels, layers):

@@ -195,6 +195,14 @@ class TestReports:
         bars = show([sum_of(800), sum_of(800, 2), sum_of(800, axis="model")]).panels[1].marks
         assert bars == (Bar("all_reduce along data", 4200), Bar("all_reduce along model", 1400))
 
+    def test_copies_are_those_of_all_devices(self):
+        """Where devices work one after another, what is alike is one row, and all are counted."""
+        over = Collective("copy", ("stage",), 2, 100, 100)
+        picture = show(Report((over,) * 3, (over,) * 3, 10, MEMORY, {"stage": 4}))
+        assert picture.title.startswith("Each step: 300 B sent by all devices; the busiest does 10")
+        assert picture.panels[0].marks[0].rows == (("copy", "stage", 2, 3, 100, 300),)
+        assert picture.panels[1].title == "what all devices send in one step"
+
     def test_one_device_sends_nothing(self):
         """A program without collectives shows its memory and that nothing is sent."""
         alone = show(Report((), (), 10, MEMORY, {}))

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import plain
 import pytest
-from test_law import assert_close, run
+from test_law import OPTIMIZERS, STEPS, assert_close, run
 
 import pdlkit as pdl
 from pdlkit.measure.jaxpr import asked
@@ -75,21 +75,29 @@ each_case = pytest.mark.parametrize("case", CASES)
 
 
 @functools.cache
-def alone(name):
-    """Return what one device makes of a workload in three steps: params and losses."""
-    work = WORK[name]()
+def alone(name, optimizer="sgd"):
+    """Return what one device makes of a workload in five steps: params and losses."""
+    work, transform = WORK[name](), OPTIMIZERS[optimizer][0]
     start = work.model.init(jax.random.key(0))
-    return plain.train(work.model.loss, SGD, start, [work.batch(k) for k in range(3)])
+    return plain.train(work.model.loss, transform, start, [work.batch(k) for k in range(STEPS)])
 
 
 @each_case
 def test_the_weights_of_one_device(case):
-    """Three steps leave the weights and losses of three steps on one device."""
+    """Five steps leave the weights and losses of five steps on one device."""
     strategy, axes, name = CASES[case]
     params, losses = alone(name)
     here, seen = run(strategy, axes, WORK[name](), SGD)
     assert_close(here, params, 1e-6)
     np.testing.assert_allclose([metrics.loss for metrics in seen], losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["clipped", "lamb", "adafactor"])
+def test_optimizers_that_look_across_arrays(optimizer):
+    """They see whole weights, as all slabs do."""
+    transform, tolerance = OPTIMIZERS[optimizer]
+    here, _ = run(SpatialParallel(), {"rows": 2}, WORK["strided"](), transform)
+    assert_close(here, alone("strided", optimizer)[0], tolerance)
 
 
 # What the compiler finds is not said, nor what statistics of the batch send going back.

@@ -8,7 +8,7 @@ import loose
 import numpy as np
 import optax
 import pytest
-from test_law import assert_close
+from test_law import STEPS, assert_close
 
 import pdlkit as pdl
 from pdlkit.strategies.clocks import clock_table, drawn_seconds
@@ -35,8 +35,8 @@ def late(versions, batches):
 def test_without_delay_it_is_one_device(strategy):
     """Gradients that wait for the newest weights leave those of one device."""
     program = loose.build(strategy, MOMENTUM, data=4, model=2)
-    state, seen = loose.run(program, loose.batches(3))
-    assert_close(program.gather(state), loose.alone(MOMENTUM, loose.batches(3)), 1e-6)
+    state, seen = loose.run(program, loose.batches(STEPS))
+    assert_close(program.gather(state), loose.alone(MOMENTUM, loose.batches(STEPS)), 1e-6)
     whole = loose.digits().model.loss(loose.start(), loose.batches(1)[0])
     np.testing.assert_allclose(seen[0].loss, whole, rtol=1e-5)
 

@@ -34,11 +34,11 @@ def same_update(program: Program, work, *, steps: int = 3) -> Passed:
     """
     one, worst = parity.reference(work, program.mesh, steps=steps), 0.0
     for gap in parity.gradient_gaps(program, one):
-        if not gap.error <= parity.GRADIENT_TOLERANCE:  # NaN is an error too
+        if not gap.error <= one.gradient_tolerance:  # NaN is an error too
             raise AssertionError(_difference(gap))
         worst = max(worst, gap.error)
     off = parity.update_gap(program, one)
-    if not off <= parity.UPDATE_TOLERANCE:
+    if not off <= one.update_tolerance:
         raise AssertionError(
             lesson(
                 f"with its own optimizer the weights end {off:.1%} of the way off.",

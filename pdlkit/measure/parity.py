@@ -22,6 +22,17 @@ class Reference(NamedTuple):
     batches: list
     gradients: list  # for each batch, one update by plain SGD, like params in float64
     update: Any  # all updates in a row, by the workload's own optimizer
+    rounding: float = 0.0  # see `Model`
+
+    @property
+    def gradient_tolerance(self) -> float:
+        """How far an array may be off after one step by plain SGD."""
+        return max(GRADIENT_TOLERANCE, 2 * self.rounding)  # one array is off by more than all
+
+    @property
+    def update_tolerance(self) -> float:
+        """How far off updates by the workload's own optimizer may end."""
+        return max(UPDATE_TOLERANCE, 2 * self.rounding)
 
 
 class Gap(NamedTuple):
@@ -39,7 +50,8 @@ def reference(work, mesh: Mesh, *, steps: int = 3) -> Reference:
     batches = [work.batch(k) for k in range(steps)]
     plain, own = (OneDevice().build(work.model, each, mesh) for each in (_sgd(), work.optimizer))
     gradients = [_change(plain, start, [batch]) for batch in batches]
-    return Reference(start, batches, gradients, _change(own, start, batches))
+    update = _change(own, start, batches)
+    return Reference(start, batches, gradients, update, work.model.rounding)
 
 
 def gradient_gaps(program: Program, one: Reference) -> Iterator[Gap]:

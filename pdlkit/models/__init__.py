@@ -8,6 +8,7 @@ from pdlkit.models.layers import Layers
 from pdlkit.models.mlp import mlp
 from pdlkit.models.moe import moe
 from pdlkit.models.parts import classify, from_parts, regress, repeat
+from pdlkit.models.precision import mixed_precision
 from pdlkit.models.rnn import gru, rnn
 from pdlkit.models.routing import Routing
 from pdlkit.models.transformer import transformer
@@ -25,6 +26,7 @@ __all__ = [
     "gan",
     "gru",
     "lenet",
+    "mixed_precision",
     "mlp",
     "moe",
     "regress",

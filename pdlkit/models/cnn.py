@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdlkit.models.floats import at_least_float32
 from pdlkit.models.parts import classify, dense_params, from_parts
 from pdlkit.records import Model, Parts
 
@@ -89,7 +90,7 @@ def batch_norm(x, scale, layers):
 
     Source: Ioffe and Szegedy 2015, "Batch Normalization", https://arxiv.org/abs/1502.03167
     """
-    pixels = float(x[..., 0].size)
+    x, pixels = at_least_float32(x), float(x[..., 0].size)
     centred = x - layers.mean(x.sum((0, 1, 2)), pixels)
     variance = layers.mean((centred**2).sum((0, 1, 2)), pixels)  # [channels]
     return centred * lax.rsqrt(variance + 1e-5) * scale

@@ -25,7 +25,7 @@ def first_params(key, vocabulary: int, embed: int):
 def read(params, batch, layers):
     """[batch, seq] -> [batch, seq, embed]: each token's row, and where it stands."""
     x = layers.embed(batch[0], params["table"])
-    return x + sinusoids(layers.positions(x.shape[1]), x.shape[-1])
+    return x + sinusoids(layers.positions(x.shape[1]), x.shape[-1]).astype(x.dtype)
 
 
 def sinusoids(positions, embed: int):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdlkit.models.floats import at_least_float32
 from pdlkit.models.routing import experts
 
 
@@ -41,7 +42,8 @@ def attention(q, k, v, *, causal=False):
     if causal:
         earlier = jnp.tri(q.shape[1], k.shape[1], dtype=bool)
         scores = jnp.where(earlier, scores, -jnp.inf)
-    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v)
+    shares = jax.nn.softmax(at_least_float32(scores)).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", shares, v)
 
 
 def norm(x, scale):

@@ -18,19 +18,23 @@ def from_parts(parts: Parts, outputs, *, init, axes) -> Model:
         axes: like params, the names of each array's axes.
     """
 
-    def through(params, batch, layers):
-        x = parts.first(params["first"], batch, layers)
-        if parts.block is None:
-            return x
-        return repeat(parts.block, params["blocks"], x, axes=axes["blocks"], layers=layers)
-
     def loss(params, batch, layers=ALONE):
-        return parts.last(params["last"], through(params, batch, layers), batch, layers)
+        x = through(parts, params, batch, layers, axes=axes)
+        return parts.last(params["last"], x, batch, layers)
 
     def predict(params, batch, layers=ALONE):
-        return outputs(params["last"], through(params, batch, layers), layers)
+        x = through(parts, params, batch, layers, axes=axes)
+        return outputs(params["last"], x, layers)
 
     return Model(init, loss, axes, parts=parts, predict=predict)
+
+
+def through(parts: Parts, params, batch, layers, *, axes):
+    """Return what comes out of `first` and every block."""
+    x = parts.first(params["first"], batch, layers)
+    if parts.block is None:
+        return x
+    return repeat(parts.block, params["blocks"], x, axes=axes["blocks"], layers=layers)
 
 
 def repeat(block, params, x, *, axes, layers):

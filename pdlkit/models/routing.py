@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdlkit.models.floats import at_least_float32
+
 
 class Routing(NamedTuple):
     """What was routed: figures to note, and to build the balance loss from."""
@@ -65,7 +67,7 @@ def through_experts(x, gate, answer, *, top_k=1, capacity=None):
     seats, routing = route(tokens, gate, top_k=top_k, slots=slots)
     seated = dispatch(tokens, seats, experts=gate.shape[-1], slots=slots)
     y = combine(answer(seated), seats)
-    return y.reshape(x.shape), routing
+    return y.reshape(x.shape).astype(x.dtype), routing
 
 
 def slot_count(tokens: int, experts: int, *, top_k: int, capacity: float | None) -> int:
@@ -77,7 +79,8 @@ def slot_count(tokens: int, experts: int, *, top_k: int, capacity: float | None)
 
 def route(x, gate, *, top_k: int, slots: int):
     """[token, embed], [embed, expert] -> where each token sits, and the figures."""
-    share = jax.nn.softmax(x @ gate)  # [token, expert]
+    # Whatever the tokens are in, for the last digit says where a token goes.
+    share = jax.nn.softmax(at_least_float32(x) @ at_least_float32(gate))  # [token, expert]
     weight, expert = lax.top_k(share, top_k)  # [token, choice]
     if top_k > 1:
         weight = weight / weight.sum(-1, keepdims=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pdlkit.errors import lesson
+from pdlkit.models.floats import is_real
 from pdlkit.models.layers import ALONE
 from pdlkit.records import Model
 
@@ -27,8 +28,8 @@ def from_loss(loss: Callable, params) -> Model:
     Raises:
         ValueError: there is no array of real numbers in `params`.
     """
-    trained = jax.tree.map(lambda leaf: leaf if _is_real(leaf) else None, params)
-    kept = jax.device_get(jax.tree.map(lambda leaf: None if _is_real(leaf) else leaf, params))
+    trained = jax.tree.map(lambda leaf: leaf if is_real(leaf) else None, params)
+    kept = jax.device_get(jax.tree.map(lambda leaf: None if is_real(leaf) else leaf, params))
     if not jax.tree.leaves(trained):
         raise ValueError(
             lesson(
@@ -58,7 +59,3 @@ def _either(one, other):
 
 def _is_none(node) -> bool:
     return node is None
-
-
-def _is_real(leaf) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from pdlkit.models.floats import at_least_float32
+
 
 class Seen(NamedTuple):
     """A softmax over the keys that were seen so far."""
@@ -40,7 +42,7 @@ def see(seen: Seen, q, k, v, allowed) -> Seen:
     return Seen(
         top,
         seen.total * rest + weights.sum(-1),
-        seen.mixed * rest[..., None] + weights @ v,
+        seen.mixed * rest[..., None] + weights.astype(v.dtype) @ v,
     )
 
 
@@ -52,12 +54,13 @@ def go_back(given: Given, q, k, v, allowed):
     Source: Dao et al. 2022, "FlashAttention", https://arxiv.org/abs/2205.14135
     """
     weights = jnp.exp(_scores(q, k, allowed) - given.log_total[..., None])
-    of_weights = given.slope @ jnp.swapaxes(v, -1, -2)
+    of_weights = at_least_float32(given.slope @ jnp.swapaxes(v, -1, -2))
     of_scores = weights * (of_weights - given.along[..., None]) / q.shape[-1] ** 0.5
+    of_scores, weights = of_scores.astype(q.dtype), weights.astype(v.dtype)
     back = jnp.swapaxes(of_scores, -1, -2)
     return of_scores @ k, back @ q, jnp.swapaxes(weights, -1, -2) @ given.slope
 
 
 def _scores(q, k, allowed):
-    scores = q @ jnp.swapaxes(k, -1, -2) / q.shape[-1] ** 0.5
+    scores = at_least_float32(q @ jnp.swapaxes(k, -1, -2)) / q.shape[-1] ** 0.5
     return jnp.where(allowed(q.shape[-2]), scores, -jnp.inf)

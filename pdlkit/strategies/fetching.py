@@ -1,7 +1,7 @@
 """How often a step fetches each weight, where it is forgotten after use."""
 
-import collections
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
@@ -12,7 +12,14 @@ from pdlkit.models.parts import param_shapes
 from pdlkit.records import Model
 
 
-def fetches(model: Model, layers: dict, around: Callable) -> list[int]:
+class Fetched(NamedTuple):
+    """One array of the params: how often a step fetches it, and in how many bytes a number."""
+
+    times: int
+    itemsize: int
+
+
+def fetches(model: Model, layers: dict, around: Callable) -> list[Fetched]:
     """Return how often each array of the params is fetched in one step.
 
     Once going forward; once more going back if its value is needed there, which
@@ -30,8 +37,13 @@ def fetches(model: Model, layers: dict, around: Callable) -> list[int]:
         return model.loss(params, batch, Layers(**layers)), ()
 
     traced = jax.make_jaxpr(jax.grad(around(loss), has_aux=True))(shapes, model.example)
-    counted = collections.Counter(_marks(traced))
-    return [counted[str(i)] for i in range(len(jax.tree.leaves(shapes)))]
+    marks = list(_marks(traced))
+
+    def found(place: int) -> Fetched:
+        sizes = [size for name, size in marks if name == str(place)]
+        return Fetched(len(sizes), sizes[0] if sizes else 0)
+
+    return [found(i) for i in range(len(jax.tree.leaves(shapes)))]
 
 
 def mark(array, place: int):
@@ -39,11 +51,11 @@ def mark(array, place: int):
     return checkpoint_name(array, str(place))
 
 
-def _marks(jaxpr) -> Iterator[str]:
-    """Yield the mark of each fetch, of one turn of every loop."""
+def _marks(jaxpr) -> Iterator[tuple[str, int]]:
+    """Yield the mark of each fetch and the bytes of a number, of one turn of every loop."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "name":
-            yield equation.params["name"]
+            yield equation.params["name"], equation.outvars[0].aval.dtype.itemsize
         for value in jax.tree.leaves(
             equation.params, is_leaf=lambda node: isinstance(node, (ClosedJaxpr, Jaxpr))
         ):

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from pdlkit.errors import lesson
 from pdlkit.models.parts import is_axes, param_shapes
 from pdlkit.records import Collective, Model, ring_wire_bytes
-from pdlkit.strategies.fetching import fetches, mark
+from pdlkit.strategies.fetching import Fetched, fetches, mark
 from pdlkit.strategies.placement import Places, axes_of, ways_of
 from pdlkit.strategies.spmd import Spmd
 
@@ -127,27 +127,27 @@ class ZeRO(Spmd):
         model, shapes = layout.model, param_shapes(layout.model)
         places = jax.tree.unflatten(jax.tree.structure(shapes), range(len(jax.tree.leaves(shapes))))
         around = partial(self.forgetting, ways=places, fetch=mark)
-        counts = fetches(model, self.layers(layout.mesh), around)
+        fetched_each = fetches(model, self.layers(layout.mesh), around)
         return tuple(
             move
-            for shape, spec, turns, count in zip(
+            for shape, spec, turns, fetched in zip(
                 *map(jax.tree.leaves, (shapes, layout.places.params, self.turns(shapes))),
-                counts,
+                fetched_each,
                 strict=True,
             )
             if self.axis in axes_of(spec)
-            for move in self._of_one(shape, ways_of(spec, layout.mesh), ways, turns, count)
+            for move in self._of_one(shape, ways_of(spec, layout.mesh), ways, turns, fetched)
         )
 
     def turns(self, shapes):
         """Return like the params: in how many turns each array is fetched."""
         return jax.tree.map(lambda _: 1, shapes)
 
-    def _of_one(self, shape, parts: int, ways: int, turns: int, count: int):
-        """Yield what one array sends: itself, `count` times, and its gradient."""
-        part = shape.size * shape.dtype.itemsize // parts // turns
+    def _of_one(self, shape, parts: int, ways: int, turns: int, fetched: Fetched):
+        """Yield what one array sends: itself, as often as it is fetched, and its gradient."""
+        part = shape.size * fetched.itemsize // parts // turns
         wire = ring_wire_bytes("all_gather", ways, part)
-        yield Collective("all_gather", (self.axis,), ways, part, wire, count * turns)
+        yield Collective("all_gather", (self.axis,), ways, part, wire, fetched.times * turns)
         yield Collective("reduce_scatter", (self.axis,), ways, part * ways, wire, turns)
 
 

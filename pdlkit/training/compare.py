@@ -2,19 +2,14 @@
 
 import statistics
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from jax.sharding import Mesh
 
 from pdlkit.cores import allowed_cores, within_quota
 from pdlkit.errors import lesson
 from pdlkit.measure import inspect
-from pdlkit.measure.parity import (
-    GRADIENT_TOLERANCE,
-    UPDATE_TOLERANCE,
-    gradient_gap,
-    reference,
-    update_gap,
-)
+from pdlkit.measure.parity import Reference, gradient_gap, reference, update_gap
 from pdlkit.records import Program, Report
 from pdlkit.strategies import Strategy
 from pdlkit.timings import Compared, Comparison
@@ -45,7 +40,7 @@ def compare(work, ways: Mapping[str, tuple[Strategy, Mesh]], *, steps: int = 30)
         for name, (strategy, mesh) in ways.items()
     }
     one = reference(work, next(iter(programs.values())).mesh)
-    gaps = {name: (gradient_gap(p, one), update_gap(p, one)) for name, p in programs.items()}
+    gaps = {name: _gaps(program, one) for name, program in programs.items()}
     seconds = _in_turns(programs, work, steps)
     rows = tuple(
         _row(name, program, inspect(program, work), gaps[name], seconds[name])
@@ -54,16 +49,26 @@ def compare(work, ways: Mapping[str, tuple[Strategy, Mesh]], *, steps: int = 30)
     return Comparison(work.name, rows, _how(programs, steps))
 
 
-def _row(
-    name: str, program: Program, report: Report, gaps: tuple[float, float], seconds: float
-) -> Compared:
+class _Gaps(NamedTuple):
+    gradient: float
+    update: float
+    agree: bool
+
+
+def _gaps(program: Program, one: Reference) -> _Gaps:
+    gradient, update = gradient_gap(program, one), update_gap(program, one)
+    near = gradient <= one.gradient_tolerance and update <= one.update_tolerance  # NaN is not
+    return _Gaps(gradient, update, near)
+
+
+def _row(name: str, program: Program, report: Report, gaps: _Gaps, seconds: float) -> Compared:
     return Compared(
         name=name,
         devices=program.mesh.size,
         mesh=dict(program.mesh.shape),
-        gradient_error=gaps[0],
-        update_error=gaps[1],
-        agrees=gaps[0] <= GRADIENT_TOLERANCE and gaps[1] <= UPDATE_TOLERANCE,  # NaN does not
+        gradient_error=gaps.gradient,
+        update_error=gaps.update,
+        agrees=gaps.agree,
         wire_bytes=report.wire_bytes,
         memory=report.memory.total,
         seconds=seconds,

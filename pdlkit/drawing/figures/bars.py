@@ -18,6 +18,7 @@ def draw(axes, panel: Panel) -> None:
     """Draw the bars from the top down, the parts of each end to end."""
     whole = marks.wholes(panel)
     parts = marks.parts(panel)
+    unnamed = set(parts)
     clear(axes)
     for place, bars in enumerate(whole.values()):
         upto = 0.0
@@ -29,8 +30,9 @@ def draw(axes, panel: Panel) -> None:
                 hatch=hatch(at),
                 edgecolor="white",
                 linewidth=0,
-                label=bar.part if place == 0 else None,
+                label=bar.part if bar.part in unnamed else None,
             )
+            unnamed.discard(bar.part)
             upto += bar.value
         axes.annotate(
             write(upto, panel.x.unit),

@@ -23,9 +23,12 @@ def report(report: Report) -> Picture:
     sizes = ", ".join(f"{name}={size}" for name, size in report.mesh.items()) or "one device"
     sent = write_bytes(report.wire_bytes) if report.collectives else "nothing"
     moves = _moves(report.collectives, _rewritten(report)) if report.collectives else ()
+    flops, most = write_flops(report.flops), write_bytes(report.memory.total)
+    title = f"Each device, each step: {sent} sent, {flops}, {most} held"
+    if _copied(report.collectives):
+        title = f"Each step: {sent} sent by all devices; the busiest does {flops} and holds {most}"
     return Picture(
-        f"Each device, each step: {sent} sent, {write_flops(report.flops)}, "
-        f"{write_bytes(report.memory.total)} held",
+        title,
         (*moves, held(report.memory)),
         alt=f"what one step sends and holds on each device, {sizes}",
     )
@@ -49,29 +52,39 @@ def memory(memory: Memory) -> Picture:
 
 
 def _moves(collectives: tuple[Collective, ...], note: str = "") -> tuple[Panel, Panel]:
+    times: dict[Collective, int] = {}  # of those that are alike
+    for each in collectives:
+        one = each._replace(times=1)
+        times[one] = times.get(one, 0) + each.times
     rows = tuple(
         (
-            *(each.kind, " ".join(each.axes), each.group, each.times),
-            *(each.payload_bytes, each.wire_bytes * each.times, _short(each.source)),
+            *(each.kind, " ".join(each.axes), each.group, count),
+            *(each.payload_bytes, each.wire_bytes * count, _short(each.source)),
         )
-        for each in collectives
+        for each, count in times.items()
     )
+    columns = len(_HEADER) if any(each.source for each in collectives) else len(_HEADER) - 1
+    table = Table(_HEADER[:columns], tuple(row[:columns] for row in rows))
     return (
-        Panel(
-            "collectives of one step", "counted", (Table(_HEADER, rows),), note=f"{_LEGEND}{note}"
-        ),
+        Panel("collectives of one step", "counted", (table,), note=f"{_LEGEND}{note}"),
         sent(collectives),
     )
 
 
+def _copied(collectives: tuple[Collective, ...]) -> bool:
+    """Return whether devices work one after another, and are counted together."""
+    return any(each.kind == "copy" for each in collectives)
+
+
 def sent(collectives: tuple[Collective, ...]) -> Panel:
-    """Return what one device sends in one step, by kind of collective and mesh axis."""
+    """Return what is sent in one step, by kind of collective and mesh axis."""
     sums: dict[str, int] = {}
     for each in collectives:
         name = f"{each.kind} along {' '.join(each.axes)}"
         sums[name] = sums.get(name, 0) + each.wire_bytes * each.times
     bars = tuple(Bar(name, count) for name, count in sums.items())
-    return Panel("what each device sends in one step", "counted", bars, x=Axis("", "B"))
+    who = "all devices send" if _copied(collectives) else "each device sends"
+    return Panel(f"what {who} in one step", "counted", bars, x=Axis("", "B"))
 
 
 def _rewritten(report: Report) -> str:
