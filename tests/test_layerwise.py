@@ -121,6 +121,13 @@ def test_moves_activations_there_and_gradients_back(deep):
     assert report.asked == report.collectives == moves
 
 
+def test_adam_sends_nothing_of_its_own(deep):
+    """Adam works weight by weight, so it runs where each is: only activations are sent."""
+    mesh = pdl.mesh(stage=4)
+    report = pdl.inspect(LayerPlacement().build(deep.model, optax.adam(1e-3), mesh), deep)
+    assert report.asked == LayerPlacement().moves(deep.model, mesh)
+
+
 def test_clipping_sends_norms_and_no_weights(digits):
     """What the optimizer must know of other devices' arrays is a number for each place."""
     mesh = pdl.mesh(stage=2)

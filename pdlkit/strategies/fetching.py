@@ -13,7 +13,7 @@ from pdlkit.records import Model
 
 
 class Fetched(NamedTuple):
-    """One array of the params: how often a step fetches it, and in how many bytes a number."""
+    """How often a step fetches one array of the params, and the bytes of a number."""
 
     times: int
     itemsize: int
@@ -52,7 +52,7 @@ def mark(array, place: int):
 
 
 def _marks(jaxpr) -> Iterator[tuple[str, int]]:
-    """Yield the mark of each fetch and the bytes of a number, of one turn of every loop."""
+    """Yield each fetch of one turn of every loop: its mark, the bytes of a number."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "name":
             yield equation.params["name"], equation.outvars[0].aval.dtype.itemsize

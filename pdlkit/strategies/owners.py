@@ -45,7 +45,8 @@ def owner_computes(
         results: a tree like what it gives, where each array is to lie.
         everywhere: the place of what no owner has more of than another.
     """
-    trace, out = jax.make_jaxpr(function, return_shape=True)(*shapes)
+    with jax.disable_jit():  # opens inner jits, which may read arrays of several places at once
+        trace, out = jax.make_jaxpr(function, return_shape=True)(*shapes)
     graph = trace.jaxpr
     homes = dict(zip(graph.invars, map(_home, jax.tree.leaves(places)), strict=True))
     wanted = list(zip(graph.outvars, jax.tree.leaves(results), strict=True))

@@ -144,7 +144,7 @@ class ZeRO(Spmd):
         return jax.tree.map(lambda _: 1, shapes)
 
     def _of_one(self, shape, parts: int, ways: int, turns: int, fetched: Fetched):
-        """Yield what one array sends: itself, as often as it is fetched, and its gradient."""
+        """Yield what one array sends: itself each time it is fetched, and its gradient."""
         part = shape.size * fetched.itemsize // parts // turns
         wire = ring_wire_bytes("all_gather", ways, part)
         yield Collective("all_gather", (self.axis,), ways, part, wire, fetched.times * turns)
