@@ -36,10 +36,9 @@ def report(report: Report) -> Picture:
 
 def messages(collectives: tuple[Collective, ...]) -> Picture:
     """Return collectives as a table, and what each kind of them sends."""
-    sent = sum(each.wire_bytes * each.times for each in collectives)
-    return Picture(
-        f"Each device sends {write_bytes(sent)}", _moves(collectives), alt="collectives of one step"
-    )
+    sent = write_bytes(sum(each.wire_bytes * each.times for each in collectives))
+    who = "All devices send" if _copied(collectives) else "Each device sends"
+    return Picture(f"{who} {sent}", _moves(collectives), alt="collectives of one step")
 
 
 def memory(memory: Memory) -> Picture:

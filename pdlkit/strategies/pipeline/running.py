@@ -52,8 +52,8 @@ def run(plan: Plan, network: Network, params, *, axis: str):
 
     def tick(carry: Carry, now: Now):
         for kind in (kind for kind in KINDS if turns[kind]):
-            op, here = partial(getattr(device, kind), now), now.kind == KINDS.index(kind)
-            carry = when(here, op, carry, turns=turns[kind], of=ticks)
+            op, here = getattr(device, kind), now.kind == KINDS.index(kind)
+            carry = when(here, partial(op, now), carry, turns=turns[kind], of=ticks)
         for hop, slot in zip(plan.hops, now.receive, strict=True):
             ring = [(i, (i + hop) % stages) for i in range(stages)]
             # Outside of the ops, so that all devices send, whatever else they do.
@@ -172,7 +172,14 @@ def when(predicate, update: Callable, state, *, turns: int = 1, of: int):
     all that passes through it. How often it turns depends on data, so its name says:
     on the device that turns most, `turns` times where it is reached `of` times.
     """
-    once = lambda turn: (~turn[0], update(turn[1]))  # noqa: E731
+
+    def once(turn):
+        predicate, state = turn
+        # XLA would move what only reads the state to before the loop, and do it always. One
+        # barrier an array, for what comes out of one varies along all that goes in does.
+        after = lambda x: lax.optimization_barrier((predicate, x))[1]  # noqa: E731
+        return ~predicate, update(jax.tree.map(after, state))
+
     with jax.named_scope(f"{turns} of {of} turns"):
         return lax.while_loop(lambda turn: turn[0], once, (predicate, state))[1]
 
