@@ -118,16 +118,21 @@ class _Device(NamedTuple):
 
     def _weight_gradient(self, now: Now, carry: Carry, kept: list) -> Carry:
         found = self.parts.weight(self._blocks(now), get(carry.saved, now.saved), kept)
-        grads = carry.grads["blocks"]
-        for row, each in zip(self._rows(now), found, strict=True):
-            grads = put(grads, row, add(get(grads, row), each))
-        return carry._replace(grads=carry.grads | {"blocks": grads})
+        rows = jax.tree.map(lambda *each: jnp.stack(each), *found)  # at once: XLA copies less
+
+        def added(total, more):
+            part = lax.dynamic_slice_in_dim(total, self._row(now), self.depth)
+            return lax.dynamic_update_slice_in_dim(total, part + more, self._row(now), 0)
+
+        blocks = jax.tree.map(added, carry.grads["blocks"], rows)
+        return carry._replace(grads=carry.grads | {"blocks": blocks})
 
     def _blocks(self, now: Now) -> list:
-        return [get(self.params["blocks"], row) for row in self._rows(now)]
+        return [get(self.params["blocks"], self._row(now) + i) for i in range(self.depth)]
 
-    def _rows(self, now: Now) -> list:
-        return [now.chunk * self.depth + i for i in range(self.depth)]
+    def _row(self, now: Now):
+        """Return where the chunk begins; a plain number where there is but one."""
+        return now.chunk * self.depth if self.chunks > 1 else 0
 
 
 def _prepared(plan: Plan, network: Network, params) -> tuple[_Device, Carry]:
