@@ -55,6 +55,7 @@ def mixed_precision(model: Model, compute=jnp.bfloat16, *, scale: float = 1.0) -
         return _scaled(found.astype(jnp.float32), scale)
 
     def predict(params, batch, layers=ALONE):
+        assert model.predict is not None, "handed out only where there is one"
         found = model.predict(lower(params), product(batch), _mixed(layers, product))
         return cast(found, jnp.float32)
 
@@ -71,6 +72,7 @@ def _in_parts(parts: Parts, lower, product, scale: float) -> Parts:
         return parts.first(lower(params), product(batch), _mixed(layers, product))
 
     def block(params, x, layers):
+        assert parts.block is not None, "handed out only where there is one"
         return parts.block(lower(params), x, _mixed(layers, product))
 
     def last(params, x, batch, layers):
