@@ -197,7 +197,9 @@ def test_what_cannot_be_run_is_refused(case):
 def test_an_order_that_deadlocks():
     """Devices that wait for each other are told which one waits for what."""
     swapped = [[Task(F, 0, 0), Task(BOTH, 0, 0)], [Task(BOTH, 1, 0), Task(F, 1, 0)]]
-    words = r"^deadlock: device 0 waits for ever to do the both of micro-batch 0 on stage 0\."
+    words = (
+        r"^deadlock: device 0 waits for ever before the backward pass of micro-batch 0 on stage 0\."
+    )
     with pytest.raises(ValueError, match=words + r"\n  why: .*\n  try: "):
         schedules.in_order("swapped", (0, 1), 1, swapped)
 

@@ -42,8 +42,10 @@ def same_update(program: Program, work, *, steps: int = 3) -> Passed:
         raise AssertionError(
             lesson(
                 f"with its own optimizer the weights end {off:.1%} of the way off.",
-                why="the gradients agree, so the optimizer does not see what one device's sees.",
-                fix="run it outside of shard_map: it may look across arrays, as clipping does.",
+                why="the gradients of a first step agree, so it is another optimizer, copies that "
+                "have not met, or an optimizer that does not see whole arrays.",
+                fix="build with work.optimizer, take the strategy at its exact setting, or run "
+                "the optimizer outside of shard_map, since clipping looks across arrays.",
             )
         )
     return Passed(f"same updates as one device, over {steps} batches", worst)

@@ -86,14 +86,22 @@ def _table(name, placement, microbatches, choose: Callable) -> Table:
     return Table(name, placement, microbatches, tuple(ops))
 
 
+_IN_WORDS = {
+    "forward": "the forward pass",
+    "backward": "the input gradient",
+    "weight": "the weight gradient",
+    "both": "the backward pass",
+}
+
+
 def _finished(table: Table, queues: list[deque[Task]]) -> Table:
     for device, queue in enumerate(queues):
         if queue:
             kind, virtual, microbatch = queue[0]
             raise ValueError(
                 lesson(
-                    f"deadlock: device {device} waits for ever to do the {kind} of micro-batch "
-                    f"{microbatch} on stage {virtual}.",
+                    f"deadlock: device {device} waits for ever before {_IN_WORDS[kind]} of "
+                    f"micro-batch {microbatch} on stage {virtual}.",
                     why="what it reads comes later in the order, of this device or another.",
                     fix="a forward before its backward, and as many ahead as the stages after it.",
                 )

@@ -17,13 +17,13 @@ _BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 def schedule(table: Table) -> Picture:
     """Return the grid of devices and ticks, and what each device holds."""
     idle = max(table.idle_ticks)
+    pieces = f"{table.microbatches} micro-batch{'es' * (table.microbatches != 1)}"
     waits = f"a device waits {idle} at most" if idle else "no device waits in between"
     return Picture(
-        f"{table.name}: {table.microbatches} micro-batches through {table.stages} stages in "
-        f"{table.ticks} ticks; {waits}",
+        f"{table.name}: {pieces} through {table.stages} stages in {table.ticks} ticks; {waits}",
         (_grid(table), _held(table)),
-        alt=f"{table.name}, {table.stages} stages, {table.microbatches} micro-batches: what each "
-        "device does in each tick, and how many micro-batches it holds activations of",
+        alt=f"{table.name}, {table.stages} stages, {pieces}: what each device does in each tick, "
+        "and how many micro-batches it holds activations of",
     )
 
 
