@@ -52,8 +52,8 @@ def run(plan: Plan, network: Network, params, *, axis: str):
 
     def tick(carry: Carry, now: Now):
         for kind in (kind for kind in KINDS if turns[kind]):
-            op, here = getattr(device, kind), now.kind == KINDS.index(kind)
-            carry = when(here, partial(op, now), carry, turns=turns[kind], of=ticks)
+            op, here = partial(getattr(device, kind), now), now.kind == KINDS.index(kind)
+            carry = when(here, op, carry, turns=turns[kind], of=ticks)
         for hop, slot in zip(plan.hops, now.receive, strict=True):
             ring = [(i, (i + hop) % stages) for i in range(stages)]
             # Outside of the ops, so that all devices send, whatever else they do.
