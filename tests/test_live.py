@@ -1,5 +1,6 @@
 """Pictures that move: how curves grow, how often they are shown, what a board shows."""
 
+import base64
 import dataclasses
 import re
 
@@ -10,9 +11,10 @@ import pytest
 import pdlkit as pdl
 from pdlkit.drawing.live import frontends, throttle
 from pdlkit.drawing.live.controls import EXTRA, Controls
+from pdlkit.drawing.live.plot import Plot
 from pdlkit.drawing.live.series import MOST, Series
 from pdlkit.drawing.live.throttle import Throttle
-from pdlkit.pictures import Bar, Line
+from pdlkit.pictures import Bar, Line, Panel
 from pdlkit.records import Metrics, Record, Training
 
 
@@ -56,6 +58,22 @@ def test_a_curve_keeps_its_ends_whatever_its_length(count):
     assert len(set(gaps)) <= 1
     assert len(x) >= min(count, MOST // 2)
     np.testing.assert_array_equal(series.y, [x / 2, -x])
+
+
+@pytest.mark.parametrize("count", [1, 2, 300, 511, 512])
+def test_a_browser_gets_both_ends_of_a_curve(count):
+    """No more points than pixels are sent, the first and the newest among them."""
+    line = Line("loss", np.arange(count), np.arange(count))
+    panel = Panel("loss", "measured", (line,))
+    plot = Plot()
+    plot.show(pdl.Picture("Two curves", (panel, panel), columns=2))
+    frame = plot.snapshot["frames"][0]
+    sent = plot.snapshot["rows"][0]
+    x = np.frombuffer(base64.b64decode(plot.snapshot["points"]), np.float32)[:sent]
+    low, high = (frame["x"][end] for end in ("low", "high"))
+    steps = low + (high - low) * (x - frame["left"]) / frame["width"]
+    assert sent <= max(frame["width"], 2)
+    assert steps[[0, -1]] == pytest.approx([0, count - 1], abs=1e-3)
 
 
 def test_a_curve_that_comes_later_has_a_gap_before():
