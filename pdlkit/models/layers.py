@@ -28,12 +28,31 @@ def embed(tokens, table):
 
 def up(x, w, b=0.0):
     """[..., embed], [embed, ...hidden] -> [..., ...hidden]: into the hidden axes."""
-    return jnp.tensordot(x, w, 1) + b
+    y = jnp.tensordot(_rows(x, 1), w, 1)
+    return y.reshape(*x.shape[:-1], *w.shape[1:]) + b
 
 
 def down(x, w, b=0.0):
     """[..., ...hidden], [...hidden, embed] -> [..., embed]: out of the hidden axes."""
-    return jnp.tensordot(x, w, w.ndim - 1) + b
+    hidden = w.ndim - 1
+    y = jnp.tensordot(_rows(x, hidden), w, hidden)
+    return y.reshape(*x.shape[:-hidden], w.shape[-1]) + b
+
+
+def _rows(x, last: int):
+    """[..., and the last so many axes] -> [rows, ...]: one axis to sum weight gradients over.
+
+    XLA on the CPU turns a sum over two axes into transposed copies, and a product.
+    """
+    return x.reshape(-1, *x.shape[-last:])
+
+
+def gelu(x):
+    """[...] -> the same: `jax.nn.gelu`, computed once more on the way back.
+
+    To keep its powers and its tanh for every block costs more copies than they take.
+    """
+    return jax.checkpoint(jax.nn.gelu, prevent_cse=False)(x)
 
 
 def attention(q, k, v, *, causal=False):

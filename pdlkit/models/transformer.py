@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from pdlkit.models import decoder
+from pdlkit.models.layers import gelu
 from pdlkit.models.parts import from_parts
 from pdlkit.records import Model, Parts
 
@@ -70,7 +71,7 @@ def transformer(
 def _block(params, x, layers):
     x = x + decoder.attend(params["attention"], x, layers)
     mlp = params["mlp"]
-    hidden = jax.nn.gelu(layers.up(layers.norm(x, mlp["scale"]), mlp["up"]))
+    hidden = gelu(layers.up(layers.norm(x, mlp["scale"]), mlp["up"]))
     return x + layers.down(hidden, mlp["down"])
 
 
