@@ -73,6 +73,19 @@ def test_blocks_are_gathered_again_in_the_compiled_program(work):
     assert gathered >= 2 * 7 * matrices // 8
 
 
+def test_the_compiler_gathers_weights_too_and_not_the_batch():
+    """Told where activations are, it sends 4 (n - 1) / n of the weights, and no activation.
+
+    It sums gradients by an all-reduce, which is twice a reduce-scatter.
+    """
+    work = pdl.workloads.transformer()
+    program = pdl.Automatic(pdl.ZeRO(stage=3)).build(work.model, optax.sgd(0.1), pdl.mesh(data=8))
+    report = pdl.inspect(program, work)
+    assert {each.kind for each in report.collectives} == {"all_gather", "all_reduce"}
+    once = 7 * weights(work) // 8
+    assert 3 * once < report.wire_bytes <= 4 * once
+
+
 def test_what_each_stage_keeps(work):
     """Adam's two moments are 1/n from stage 1 on, the weights themselves at stage 3."""
     mesh, whole = pdl.mesh(data=8), weights(work)

@@ -59,6 +59,7 @@ class Automatic:
             ValueError: model, strategy and mesh do not fit; nothing was run.
         """
         layout = lay_out(self, model, optimizer, mesh)
+        block = _block_on(mesh)
         axes, kept = axes_of(self.cuts().get("batch")), shardings(layout.places.kept, mesh)
 
         def gradients(state, batch):
@@ -70,10 +71,11 @@ class Automatic:
             def objective(params):
                 def one(share):
                     ear = Ear(("share",), same)
-                    loss = model.loss(params, share, ear.layers({}))
+                    loss = model.loss(params, share, ear.layers({"block": block}))
                     return loss, jax.tree.map(lambda x: x[0], ear.metrics(loss))
 
-                losses, metrics = jax.vmap(one, axis_name="share")(shares)
+                on = _in_order(axes, mesh) or None
+                losses, metrics = jax.vmap(one, axis_name="share", spmd_axis_name=on)(shares)
                 return losses.mean(), metrics
 
             grads, metrics = jax.grad(objective, has_aux=True)(params)
@@ -81,6 +83,26 @@ class Automatic:
             return grads, _on_devices(metrics, mesh, axes), state.memory
 
         return assemble(layout, gradients, on=lambda mesh, opt: self.build(model, opt, mesh))
+
+
+def _block_on(mesh: Mesh):
+    """Return the block whose input is cut like the batch, and never along its features.
+
+    Without a word on activations, the compiler may cut them as the weights are: for
+    ZeRO 3 it gathers the whole batch on every device.
+
+    Source: "How to Scale Your Model", https://jax-ml.github.io/scaling-book/jax-stuff
+    """
+
+    def keep(x):
+        features_whole = P(*[P.UNCONSTRAINED] * (x.ndim - 1), None)
+        return lax.with_sharding_constraint(x, NamedSharding(mesh, features_whole)) if x.ndim else x
+
+    def block(apply, axes):
+        del axes
+        return lambda params, x: apply(params, jax.tree.map(keep, x))
+
+    return block
 
 
 def _shares(batch, layout: Layout, axes: frozenset[str]):
