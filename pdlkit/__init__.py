@@ -40,6 +40,7 @@ _HOME = {
     "LocalSGD": "strategies",
     "DiLoCo": "strategies",
     "Gossip": "strategies",
+    "gossip": "strategies.gossip",
     "StaleGradients": "strategies",
     "BoundedStaleness": "strategies",
     "Compressed": "strategies",
@@ -98,6 +99,7 @@ _WHOLE = (
     "models",
     "schedules",
     "collectives",
+    "gossip",
     "panels",
     "laws",
 )  # modules, handed out as they are

@@ -34,6 +34,7 @@ class Model(NamedTuple):
     predict: Callable | None = None  # params, batch, layers -> [batch, ...]
     example: Any = None  # shapes and dtypes of one batch; a Workload fills it in
     rounding: float = 0.0  # how far its gradients may be from those of float32, as a share
+    padding: int | None = None  # a label that its loss does not count
 
 
 class State(NamedTuple):

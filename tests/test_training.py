@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import plain
 import pytest
+from words import words
 
 import pdlkit as pdl
 from pdlkit.training.loop import EVERY
@@ -497,6 +498,18 @@ def test_labels_out_of_range(step, label, low, high, digits, reader):
     )
     with pytest.raises(ValueError, match=message):
         pdl.fit(reader, work, steps=16)
+
+
+def test_padding_may_be_no_class():
+    """A target that the loss does not count may be -1, as it is by default; a wrong one not."""
+    work = words()
+    program = pdl.OneDevice().build(work.model, work.optimizer)
+    assert pdl.fit(program, work, steps=1).ended == "done"
+    tokens, targets = work.batch(0)
+    targets = np.where(targets < 0, -2, targets)
+    mistaken = pdl.Workload("mistaken", work.model, work.optimizer, [(tokens, targets)])
+    with pytest.raises(ValueError, match=r"labels from -2 to 15, but the model tells 16 classes"):
+        pdl.fit(program, mistaken, steps=1)
 
 
 def test_whole_numbers_may_be_targets():

@@ -10,7 +10,9 @@ from pdlkit import compat
 
 _JAX = Path(jax.__file__).parent.as_posix()
 _PACKAGE = Path(__file__).parents[1].as_posix()
-_PASS_ON = (compat.__file__, contextlib.__file__)  # they ask what their caller asked of them
+# they ask what their caller asked of them
+_PASS_ON = (compat.__file__, contextlib.__file__)
+_HOPS = f"{_PACKAGE}/collectives"
 
 
 def asker(frames: Iterable[tuple[str, int]]) -> str:
@@ -20,7 +22,7 @@ def asker(frames: Iterable[tuple[str, int]]) -> str:
         frames: file and line of each call, the innermost first.
     """
     outside = [frame for frame in frames if not _is_in(_JAX, frame[0])]
-    own = [frame for frame in outside if frame[0] not in _PASS_ON]
+    own = [frame for frame in outside if frame[0] not in _PASS_ON and not _is_in(_HOPS, frame[0])]
     return next((short(*frame) for frame in own or outside), "")
 
 

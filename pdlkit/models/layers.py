@@ -40,9 +40,10 @@ def down(x, w, b=0.0):
 
 
 def _rows(x, last: int):
-    """[..., and the last so many axes] -> [rows, ...]: one axis to sum weight gradients over.
+    """[..., and the last so many axes] -> [rows, ...]: one axis for all the others.
 
-    XLA on the CPU turns a sum over two axes into transposed copies, and a product.
+    Weight gradients are sums over these. Over two axes, XLA on the CPU makes transposed
+    copies before it multiplies.
     """
     return x.reshape(-1, *x.shape[-last:])
 

@@ -84,7 +84,7 @@ def moe(  # noqa: PLR0913  figures
     block = partial(_block, top_k=top_k, capacity=capacity, weigh=balance > 0)
     parts = Parts(_first, block, finish)
     model = from_parts(parts, _logits, init=init, axes=AXES)
-    return model._replace(batch_axes=decoder.BATCH_AXES)
+    return model._replace(batch_axes=decoder.BATCH_AXES, padding=padding)
 
 
 def _first(params, batch, layers):

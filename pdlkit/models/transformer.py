@@ -65,7 +65,7 @@ def transformer(
 
     parts = Parts(decoder.read, _block, finish)
     model = from_parts(parts, decoder.logits, init=init, axes=AXES)
-    return model._replace(batch_axes=decoder.BATCH_AXES)
+    return model._replace(batch_axes=decoder.BATCH_AXES, padding=padding)
 
 
 def _block(params, x, layers):

@@ -86,7 +86,7 @@ class Automatic:
 
 
 def _block_on(mesh: Mesh):
-    """Return the block whose input is cut like the batch, and never along its features.
+    """Return the block whose input is cut like the batch, not along features.
 
     Without a word on activations, the compiler may cut them as the weights are: for
     ZeRO 3 it gathers the whole batch on every device.

@@ -83,7 +83,7 @@ class Gossip(Copies):
                         f"the neighbours of {devices} devices are said to be {list(targets)}.",
                         why="in one message each device, 0 to "
                         f"{devices - 1}, sends once and receives once.",
-                        fix="gossip.ring, gossip.torus, gossip.complete, or your own permutations.",
+                        fix="pdl.gossip.ring, .torus or .complete, or permutations of your own.",
                     )
                 )
         return found

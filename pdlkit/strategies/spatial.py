@@ -77,7 +77,8 @@ class SpatialParallel(Spmd):
             lesson(
                 f"{what} meets slabs of {rows}: {rows * ways} rows on {self.axis}={ways}.",
                 why=f"slabs stay of one size, so each is a multiple of {step} rows.",
-                fix=f"{self.axis}={fewer}, or images {step // math.gcd(rows, step)} times as high.",
+                fix=f"{self.axis}={fewer}{' or fewer' * (fewer > 1)}, or images at least "
+                f"{step // math.gcd(rows, step)} times as high.",
             )
         )
 

@@ -55,7 +55,10 @@ def _labels_out_of_range(batch, model: Model, k: int) -> Fault | None:
     outputs = jax.eval_shape(lambda p, b: predict(p, b, ALONE), params, batch).shape
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != outputs[:-1]:
         return None  # numbers to come near to, not classes
-    classes, low, high = outputs[-1], int(labels.min()), int(labels.max())
+    counted = labels[labels != model.padding]
+    if not counted.size:
+        return None
+    classes, low, high = outputs[-1], int(counted.min()), int(counted.max())
     if low >= 0 and high < classes:
         return None
     return Fault(

@@ -1,7 +1,8 @@
 """What a board shows of a training: each panel looks at records in its own way.
 
 A panel has `begin(training)`, `add(record)` and `draw()`, which gives a
-`pdl.Panel`; anything that has them can stand on a board.
+`pdlkit.pictures.Panel`, an empty one before anything is known; anything that has
+them can stand on a board.
 """
 
 import numpy as np

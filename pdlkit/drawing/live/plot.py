@@ -64,7 +64,7 @@ def pack(scene: Scene) -> dict:
 
 
 def _thinned(points: np.ndarray, pixels: float) -> np.ndarray:
-    """Return every k-th point, counted from the newest, and the first: both ends can be read."""
+    """Return the first point, and every k-th, counted back from the newest."""
     every = -(-len(points) // max(int(pixels) - 1, 1))
     kept = points[::-every][::-1]
     return kept if (len(points) - 1) % every == 0 else np.concatenate([points[:1], kept])
