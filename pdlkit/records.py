@@ -106,6 +106,7 @@ class Collective(NamedTuple):
     wire_bytes: int  # what one device sends, by the ring algorithm
     times: int = 1  # how often one step runs it
     source: str = ""  # file:line that asked for it
+    in_branch: bool = False  # of a conditional: some steps may go without it
 
 
 def ring_wire_bytes(kind: str, group: int, payload_bytes: int) -> int:
@@ -155,7 +156,7 @@ class Report(Shown):
 
     @property
     def wire_bytes(self) -> int:
-        """Bytes that one device sends in one step, by the ring algorithm."""
+        """Bytes that one device sends in one step at most, by the ring algorithm."""
         return sum(each.wire_bytes * each.times for each in self.collectives)
 
 

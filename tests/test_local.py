@@ -93,6 +93,9 @@ def test_only_meetings_send(name):
     assert {each.kind for each in report.collectives} == {"all_reduce"}
     sent = sum(each.payload_bytes * each.times for each in report.collectives)
     assert sent == loose.weight_bytes()
+    picture = pdl.show(report)
+    assert "each step: up to" in picture.title
+    assert "what each device sends in one step at most" in [each.title for each in picture.panels]
 
 
 @each_strategy

@@ -50,6 +50,7 @@ class _Place(NamedTuple):
     name: str = ""  # of the computation; "" is where the program begins
     times: int = 1
     source: str = ""
+    in_branch: bool = False
 
     @property
     def computation(self) -> Computation:
@@ -70,7 +71,8 @@ def _sent_by(one: Instruction, place: _Place) -> list[Collective]:
     if one.opcode == "while":
         return _looped(one, here)
     if one.opcode == "conditional":
-        return max((_sent(here._replace(name=name)) for name in _branches(one)), key=_bytes)
+        each = (here._replace(name=name, in_branch=True) for name in _branches(one))
+        return max(map(_sent, each), key=_bytes)
     return [each for name in _called(one) for each in _sent(here._replace(name=name))]
 
 
@@ -108,7 +110,9 @@ def _collective(one: Instruction, place: _Place) -> Collective:
     axes, group = _members(one, kind, place.mesh)
     payload = _payload(one, place.computation)
     wire = ring_wire_bytes(kind, group, payload)
-    return Collective(kind, axes, group, payload, wire, place.times, place.source)
+    return Collective(
+        *(kind, axes, group, payload, wire, place.times, place.source, place.in_branch)
+    )
 
 
 def _members(one: Instruction, kind: str, mesh: Mapping[str, int]) -> tuple[tuple[str, ...], int]:

@@ -51,7 +51,7 @@ def _sent_by(equation, scope: Scope) -> list[Collective]:
     sizes = [_size(operand.aval) for operand in _operands(equation)]
     wires = [ring_wire_bytes(kind, group, size) for size in sizes]
     return [
-        Collective(kind, axes, group, size, wire, scope.times, source)
+        Collective(kind, axes, group, size, wire, scope.times, source, scope.in_branch)
         for size, wire in zip(sizes, wires, strict=True)
     ]
 

@@ -16,6 +16,7 @@ class Scope(NamedTuple):
     devices: int  # among which the work on one array is shared
     mesh: Mapping[str, int] = {}  # axes of the `shard_map`s round it: axis -> size
     times: int = 1  # how often it runs
+    in_branch: bool = False  # of a `cond`
 
 
 def walk(jaxpr, scope: Scope, count: Callable, weight: Callable) -> list:
@@ -35,7 +36,8 @@ def walk(jaxpr, scope: Scope, count: Callable, weight: Callable) -> list:
     for equation in jaxpr.eqns:
         if equation.primitive.name == "cond":
             branches = equation.params["branches"]
-            counted = [walk(branch, scope, count, weight) for branch in branches]
+            inside = scope._replace(in_branch=True)
+            counted = [walk(branch, inside, count, weight) for branch in branches]
             found += max(counted, key=lambda branch: sum(map(weight, branch)))
             continue
         found += count(equation, scope)

@@ -22,6 +22,7 @@ def report(report: Report) -> Picture:
     """Return the collectives of one step, what they send, and the memory held."""
     sizes = ", ".join(f"{name}={size}" for name, size in report.mesh.items()) or "one device"
     sent = write_bytes(report.wire_bytes) if report.collectives else "nothing"
+    sent = f"up to {sent}" if _varies(report.collectives) else sent
     moves = _moves(report.collectives, _rewritten(report)) if report.collectives else ()
     flops, most = write_flops(report.flops), write_bytes(report.memory.total)
     title = f"Each device, each step: {sent} sent, {flops}, {most} held"
@@ -75,6 +76,11 @@ def _copied(collectives: tuple[Collective, ...]) -> bool:
     return any(each.kind == "copy" for each in collectives)
 
 
+def _varies(collectives: tuple[Collective, ...]) -> bool:
+    """Return whether some steps send less: what stands in a branch need not run."""
+    return any(each.in_branch for each in collectives)
+
+
 def sent(collectives: tuple[Collective, ...]) -> Panel:
     """Return what is sent in one step, by kind of collective and mesh axis."""
     sums: dict[str, int] = {}
@@ -83,7 +89,8 @@ def sent(collectives: tuple[Collective, ...]) -> Panel:
         sums[name] = sums.get(name, 0) + each.wire_bytes * each.times
     bars = tuple(Bar(name, count) for name, count in sums.items())
     who = "all devices send" if _copied(collectives) else "each device sends"
-    return Panel(f"what {who} in one step", "counted", bars, x=Axis("", "B"))
+    most = " at most" if _varies(collectives) else ""
+    return Panel(f"what {who} in one step{most}", "counted", bars, x=Axis("", "B"))
 
 
 def _rewritten(report: Report) -> str:
