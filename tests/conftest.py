@@ -16,7 +16,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--brief",
         action="store_true",
-        help="of a test with more than four cases every third, and of the next test others",
+        help="of a test with more than two cases every third, and of the next test others",
     )
 
 
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config, items):
         item
         for turn, group in enumerate(cases.values())
         for i, item in enumerate(group)
-        if len(group) > 4 and (i + turn) % 3
+        if len(group) > 2 and (i + turn) % 3
     }
     config.hook.pytest_deselected(items=list(dropped))
     items[:] = [item for item in items if item not in dropped]
