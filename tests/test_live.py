@@ -60,6 +60,14 @@ def test_a_curve_keeps_its_ends_whatever_its_length(count):
     np.testing.assert_array_equal(series.y, [x / 2, -x])
 
 
+def test_a_browser_gets_a_curve_that_has_not_begun():
+    """A curve without a point is sent as one."""
+    plot = Plot()
+    empty = Panel("loss", "measured", (Line("loss", np.empty(0), np.empty(0)),))
+    plot.show(pdl.Picture("Nothing yet", (empty,)))
+    assert plot.snapshot["rows"] == [0]
+
+
 @pytest.mark.parametrize("count", [1, 2, 300, 511, 512])
 def test_a_browser_gets_both_ends_of_a_curve(count):
     """No more points than pixels are sent, the first and the newest among them."""

@@ -85,4 +85,4 @@ def _number(value: float) -> str:
         return f"{value:.3g}"
     if 1e3 <= abs(value) < 1e7:
         return f"{value:,.0f}"
-    return f"{value:.1e}"
+    return f"{value:.2g}"

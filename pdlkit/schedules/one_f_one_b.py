@@ -17,8 +17,9 @@ def one_f_one_b(stages: int, microbatches: int) -> Table:
     Raises:
         ValueError: fewer than one stage or micro-batch.
 
-    Source: Narayanan et al. 2019, "PipeDream", https://arxiv.org/abs/1806.03377, and 2021,
-    "Memory-Efficient Pipeline-Parallel DNN Training", https://arxiv.org/abs/2006.09503
+    Source: Harlap et al. 2018, "PipeDream", https://arxiv.org/abs/1806.03377; Narayanan et
+    al. 2021, "Memory-Efficient Pipeline-Parallel DNN Training",
+    https://arxiv.org/abs/2006.09503
     """
     check_sizes(stages=stages, microbatches=microbatches)
 

@@ -65,6 +65,6 @@ def pack(scene: Scene) -> dict:
 
 def _thinned(points: np.ndarray, pixels: float) -> np.ndarray:
     """Return the first point, and every k-th, counted back from the newest."""
-    every = -(-len(points) // max(int(pixels) - 1, 1))
+    every = max(-(-len(points) // max(int(pixels) - 1, 1)), 1)
     kept = points[::-every][::-1]
     return kept if (len(points) - 1) % every == 0 else np.concatenate([points[:1], kept])

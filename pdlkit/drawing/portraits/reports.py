@@ -15,7 +15,7 @@ _HEADER = (
 )
 
 
-_LEGEND = "payload: the operand on one device, each time; sends: all times, by the ring algorithm."
+_LEGEND = "payload: the operand on one device, each time; sends: all times"
 
 
 def report(report: Report) -> Picture:
@@ -65,8 +65,9 @@ def _moves(collectives: tuple[Collective, ...], note: str = "") -> tuple[Panel, 
     )
     columns = len(_HEADER) if any(each.source for each in collectives) else len(_HEADER) - 1
     table = Table(_HEADER[:columns], tuple(row[:columns] for row in rows))
+    how = "" if all(each.kind == "copy" for each in collectives) else ", by the ring algorithm"
     return (
-        Panel("collectives of one step", "counted", (table,), note=f"{_LEGEND}{note}"),
+        Panel("collectives of one step", "counted", (table,), note=f"{_LEGEND}{how}.{note}"),
         sent(collectives),
     )
 
