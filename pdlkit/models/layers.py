@@ -48,14 +48,6 @@ def _rows(x, last: int):
     return x.reshape(-1, *x.shape[-last:])
 
 
-def gelu(x):
-    """[...] -> the same: `jax.nn.gelu`, computed once more on the way back.
-
-    To keep its powers and its tanh for every block costs more copies than they take.
-    """
-    return jax.checkpoint(jax.nn.gelu, prevent_cse=False)(x)
-
-
 def attention(q, k, v, *, causal=False):
     """[batch, seq, heads, size] each -> the same: softmax(q k / sqrt(size)) v."""
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5

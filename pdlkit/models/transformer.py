@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from pdlkit.models import decoder
-from pdlkit.models.layers import gelu
 from pdlkit.models.parts import from_parts
 from pdlkit.records import Model, Parts
 
@@ -71,8 +70,16 @@ def transformer(
 def _block(params, x, layers):
     x = x + decoder.attend(params["attention"], x, layers)
     mlp = params["mlp"]
-    hidden = gelu(layers.up(layers.norm(x, mlp["scale"]), mlp["up"]))
+    hidden = _gelu(layers.up(layers.norm(x, mlp["scale"]), mlp["up"]))
     return x + layers.down(hidden, mlp["down"])
+
+
+def _gelu(x):
+    """[...] -> the same: `jax.nn.gelu`, computed once more on the way back.
+
+    To keep its powers and its tanh for every block costs more copies than they take.
+    """
+    return jax.checkpoint(jax.nn.gelu, prevent_cse=False)(x)
 
 
 def _mlp_params(key, embed: int, hidden: int, *, gain: float):
