@@ -40,12 +40,17 @@ class Plan(NamedTuple):
     hops: tuple[int, ...]  # how many devices on messages go; 0: they stay
     slots: Slots
 
+    @property
+    def sends(self) -> np.ndarray:
+        """[ticks, hops], whether any device waits for what is sent."""
+        return np.stack([(slot < self.slots.mail).any(1) for slot in self.now.receive], 1)
+
 
 def plan(table: Table) -> Plan:
     """Return the plan of a schedule that was checked.
 
-    One slot more than `slots.mail` is there for what arrives and nobody waits for:
-    in every tick, all devices send on each hop.
+    One slot more than `slots.mail` is there for what arrives and is not waited for:
+    where one device sends on a hop, all do.
     """
     tasks = table.tasks()
     coloured = {name: _coloured(lives) for name, lives in _lives(table, tasks).items()}

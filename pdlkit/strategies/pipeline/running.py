@@ -50,18 +50,25 @@ def run(plan: Plan, network: Network, params, *, axis: str):
     device, carry = _prepared(plan, network, params)
     columns = jax.tree.map(lambda column: jnp.asarray(column)[:, lax.axis_index(axis)], plan.now)
 
-    def tick(carry: Carry, now: Now):
+    def arrived(hop, slot, state):
+        mail, outgoing = state
+        ring = [(i, (i + hop) % stages) for i in range(stages)]
+        message = lax.ppermute(outgoing, axis, ring) if hop else outgoing
+        return put(mail, slot, message), outgoing
+
+    def tick(carry: Carry, turn):
+        now, sends = turn
         for kind in (kind for kind in KINDS if turns[kind]):
             op, here = partial(getattr(device, kind), now), now.kind == KINDS.index(kind)
             carry = when(here, op, carry, turns=turns[kind], of=ticks)
-        for hop, slot in zip(plan.hops, now.receive, strict=True):
-            ring = [(i, (i + hop) % stages) for i in range(stages)]
-            # Outside of the ops, so that all devices send, whatever else they do.
-            message = lax.ppermute(carry.outgoing, axis, ring) if hop else carry.outgoing
-            carry = carry._replace(mail=put(carry.mail, slot, message))
+        # Outside of the ops, so that all devices send, whatever else they do.
+        for i, (hop, slot) in enumerate(zip(plan.hops, now.receive, strict=True)):
+            send, times = partial(arrived, hop, slot), int(plan.sends[:, i].sum())
+            mail, _ = when(sends[i], send, (carry.mail, carry.outgoing), turns=times, of=ticks)
+            carry = carry._replace(mail=mail)
         return carry, None
 
-    carry, _ = lax.scan(tick, carry, columns)
+    carry, _ = lax.scan(tick, carry, (columns, jnp.asarray(plan.sends)))
     return carry.grads, carry.heard
 
 

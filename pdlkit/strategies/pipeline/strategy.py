@@ -26,8 +26,9 @@ class Pipeline(Spmd):
     All devices keep step: a tick lasts as long as its longest op. What a model notes
     is not handed out.
 
-    Moves:  in each tick the activations of one micro-batch, on every hop that the
-            schedule knows; one all-reduce of the weights before and after the blocks.
+    Moves:  the activations of one micro-batch, on every hop and in every tick in which
+            any stage has some to send; one all-reduce of the weights before and after
+            the blocks.
     Keeps:  1/n of the blocks on each of n devices, and the activations of as many
             micro-batches as the schedule needs.
     Source: Huang et al. 2019, "GPipe", https://arxiv.org/abs/1811.06965
@@ -86,12 +87,13 @@ class Pipeline(Spmd):
 
     def step_moves(self, layout, calls):
         table = self.table(layout.mesh)
-        hops = sum(hop > 0 for hop in plan(table).hops)
+        ready = plan(table)
+        times = [int(n) for n, hop in zip(ready.sends.sum(0), ready.hops, strict=True) if hop]
         messages = jax.tree.leaves(_message(layout, table.microbatches))
         loss = jax.ShapeDtypeStruct((), jnp.float32)
         weighted = any(call.operation == "mean" for call in calls)  # by how much the loss counts
         return (
-            *(self._move("permute", each, layout.mesh, table.ticks) for each in messages * hops),
+            *(self._move("permute", each, layout.mesh, n) for n in times for each in messages),
             *[self._move("all_reduce", loss, layout.mesh)] * (2 if weighted else 1),
         )
 
