@@ -2,6 +2,7 @@
 
 import collections
 import os
+import signal
 
 os.environ.setdefault("PDLKIT_RENDER", "static")
 
@@ -10,6 +11,9 @@ import pytest
 from pdlkit.devices import simulate_devices
 
 simulate_devices(8)
+
+# A job in the background of a shell ignores interrupts; some tests send one to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -264,10 +264,27 @@ def test_a_cancelled_training_ends_cleanly(build, patients):
 def test_an_interrupt_while_paused(build, patients):
     """Ctrl-C ends a training that holds still, too."""
     strike = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
-    strike.start()
-    watch = lambda record: pdl.Pause() if record.step == 2 else None  # noqa: E731
+
+    def watch(record):
+        if record.step == 2:
+            if strike.ident is None:
+                strike.start()
+            return pdl.Pause()
+
     run = pdl.fit(build(pdl.DataParallel()), patients, steps=8, watch=watch)
     assert (run.ended, len(run.history)) == ("interrupted", 3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to itself")
+def test_an_ignored_interrupt_stays_ignored(build, patients):
+    """Where interrupts are ignored, as in a shell's background job, training goes on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        watch = lambda record: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+        run = pdl.fit(build(pdl.DataParallel()), patients, steps=3, watch=watch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert run.ended == "done"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to itself")

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 @contextlib.contextmanager
 def remembered() -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether an interrupt has come since."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # only the main thread is interrupted
+    before = signal.getsignal(signal.SIGINT)
+    # Only the main thread is interrupted; and a shell's background job is not.
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield lambda: False
         return
     struck = []
-    before = signal.getsignal(signal.SIGINT)
 
     def remember(number, frame):
         struck.append(number)
