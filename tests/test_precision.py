@@ -77,7 +77,7 @@ def test_same_weights_within_the_stated_error(case):
     here = program.gather(state)
     assert {leaf.dtype for leaf in jax.tree.leaves(here)} == {np.dtype("float32")}
     assert apart(here, params) <= ROUNDING * apart(params, start)
-    np.testing.assert_allclose(seen, losses, rtol=1e-2)
+    np.testing.assert_allclose(seen, losses, rtol=2e-2)
 
 
 @pytest.mark.parametrize("case", ["data", "fully sharded"])
