@@ -42,8 +42,13 @@ class Plan(NamedTuple):
 
     @property
     def sends(self) -> np.ndarray:
-        """[ticks, hops], whether any device waits for what is sent."""
-        return np.stack([(slot < self.slots.mail).any(1) for slot in self.now.receive], 1)
+        """[ticks, hops], whether all send: where any device waits for something.
+
+        A hop that rests in less than an eighth of the ticks is taken in all, for to ask
+        in each of them costs more than a few messages.
+        """
+        awaited = [(slot < self.slots.mail).any(1) for slot in self.now.receive]
+        return np.stack([ticks | (ticks.mean() > 7 / 8) for ticks in awaited], 1)
 
 
 def plan(table: Table) -> Plan:

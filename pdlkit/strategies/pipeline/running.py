@@ -50,11 +50,9 @@ def run(plan: Plan, network: Network, params, *, axis: str):
     device, carry = _prepared(plan, network, params)
     columns = jax.tree.map(lambda column: jnp.asarray(column)[:, lax.axis_index(axis)], plan.now)
 
-    def arrived(hop, slot, state):
-        mail, outgoing = state
+    def sent(hop, message):
         ring = [(i, (i + hop) % stages) for i in range(stages)]
-        message = lax.ppermute(outgoing, axis, ring) if hop else outgoing
-        return put(mail, slot, message), outgoing
+        return lax.ppermute(message, axis, ring) if hop else message
 
     def tick(carry: Carry, turn):
         now, sends = turn
@@ -63,9 +61,13 @@ def run(plan: Plan, network: Network, params, *, axis: str):
             carry = when(here, op, carry, turns=turns[kind], of=ticks)
         # Outside of the ops, so that all devices send, whatever else they do.
         for i, (hop, slot) in enumerate(zip(plan.hops, now.receive, strict=True)):
-            send, times = partial(arrived, hop, slot), int(plan.sends[:, i].sum())
-            mail, _ = when(sends[i], send, (carry.mail, carry.outgoing), turns=times, of=ticks)
-            carry = carry._replace(mail=mail)
+            send, times = partial(sent, hop), int(plan.sends[:, i].sum())
+            message = (
+                send(carry.outgoing)
+                if times == ticks
+                else when(sends[i], send, carry.outgoing, turns=times, of=ticks)
+            )
+            carry = carry._replace(mail=put(carry.mail, slot, message))
         return carry, None
 
     carry, _ = lax.scan(tick, carry, (columns, jnp.asarray(plan.sends)))
