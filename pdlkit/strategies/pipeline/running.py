@@ -64,7 +64,7 @@ def run(plan: Plan, network: Network, params, *, axis: str):
             send, times = partial(sent, hop), int(plan.sends[:, i].sum())
             message = (
                 send(carry.outgoing)
-                if times == ticks
+                if times == ticks or not hop
                 else when(sends[i], send, carry.outgoing, turns=times, of=ticks)
             )
             carry = carry._replace(mail=put(carry.mail, slot, message))
