@@ -30,6 +30,7 @@ CASES = {  # name: strategy, mesh
     "interleaved": (Pipeline(schedules.interleaved), {"stage": 4}),
     "zb-h2, 16": (Pipeline(schedules.zero_bubble_h2, microbatches=16), {"stage": 8}),
     "zb-v on one": (Pipeline(schedules.zero_bubble_v, microbatches=2), {"stage": 1}),
+    "1f1b on one": (Pipeline(microbatches=2), {"stage": 1}),
     "zb-v | data": (DATA | Pipeline(schedules.zero_bubble_v), {"stage": 4, "data": 2}),
     "zb-h1 | tensor": (Pipeline(schedules.zero_bubble_h1) | Tensor(), {"stage": 4, "model": 2}),
     "all three": (

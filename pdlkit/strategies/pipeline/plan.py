@@ -41,14 +41,14 @@ class Plan(NamedTuple):
     slots: Slots
 
     @property
-    def sends(self) -> np.ndarray:
-        """[ticks, hops], whether all send: where any device waits for something.
+    def sends(self) -> tuple[np.ndarray, ...]:
+        """Of each hop, [ticks], whether all send: where any device waits for something.
 
         A hop that rests in less than an eighth of the ticks is taken in all, for to ask
         in each of them costs more than a few messages.
         """
         awaited = [(slot < self.slots.mail).any(1) for slot in self.now.receive]
-        return np.stack([ticks | (ticks.mean() > 7 / 8) for ticks in awaited], 1)
+        return tuple(ticks | (ticks.mean() > 7 / 8) for ticks in awaited)
 
 
 def plan(table: Table) -> Plan:

@@ -50,27 +50,28 @@ def run(plan: Plan, network: Network, params, *, axis: str):
     device, carry = _prepared(plan, network, params)
     columns = jax.tree.map(lambda column: jnp.asarray(column)[:, lax.axis_index(axis)], plan.now)
 
-    def sent(hop, message):
-        ring = [(i, (i + hop) % stages) for i in range(stages)]
-        return lax.ppermute(message, axis, ring) if hop else message
+    sends = plan.sends
+    times = [int(ticks.sum()) for ticks in sends]
+
+    def on(hop, message):
+        return lax.ppermute(message, axis, [(i, (i + hop) % stages) for i in range(stages)])
 
     def tick(carry: Carry, turn):
-        now, sends = turn
+        now, sending = turn
         for kind in (kind for kind in KINDS if turns[kind]):
             op, here = partial(getattr(device, kind), now), now.kind == KINDS.index(kind)
             carry = when(here, op, carry, turns=turns[kind], of=ticks)
         # Outside of the ops, so that all devices send, whatever else they do.
         for i, (hop, slot) in enumerate(zip(plan.hops, now.receive, strict=True)):
-            send, times = partial(sent, hop), int(plan.sends[:, i].sum())
-            message = (
-                send(carry.outgoing)
-                if times == ticks or not hop
-                else when(sends[i], send, carry.outgoing, turns=times, of=ticks)
-            )
+            send, message = partial(on, hop), carry.outgoing
+            if hop and times[i] == ticks:
+                message = send(message)
+            elif hop:
+                message = when(sending[i], send, message, turns=times[i], of=ticks)
             carry = carry._replace(mail=put(carry.mail, slot, message))
         return carry, None
 
-    carry, _ = lax.scan(tick, carry, (columns, jnp.asarray(plan.sends)))
+    carry, _ = lax.scan(tick, carry, (columns, jax.tree.map(jnp.asarray, sends)))
     return carry.grads, carry.heard
 
 

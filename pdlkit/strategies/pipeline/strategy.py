@@ -88,7 +88,7 @@ class Pipeline(Spmd):
     def step_moves(self, layout, calls):
         table = self.table(layout.mesh)
         ready = plan(table)
-        times = [int(n) for n, hop in zip(ready.sends.sum(0), ready.hops, strict=True) if hop]
+        times = [int(n.sum()) for n, hop in zip(ready.sends, ready.hops, strict=True) if hop]
         messages = jax.tree.leaves(_message(layout, table.microbatches))
         loss = jax.ShapeDtypeStruct((), jnp.float32)
         weighted = any(call.operation == "mean" for call in calls)  # by how much the loss counts
