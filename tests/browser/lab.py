@@ -281,20 +281,11 @@ class Board:
         self.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
 
     def press_slowly(self, name: str) -> None:
-        """Hold the mouse down on a name until the picture has moved.
-
-        Again where the name, which follows its curve, had moved before the mouse was down.
-        """
-        before = self.name(name).get_attribute("aria-checked")
-
-        def pressed() -> bool:
-            self.name(name).locator("text").hover()
-            self.page.mouse.down()
-            self.await_step(self.step + 1)
-            self.page.mouse.up()
-            return self.name(name).get_attribute("aria-checked") != before
-
-        self.notebook.until(pressed)
+        """Hold the mouse down on a name until the picture has moved."""
+        self.name(name).locator("text").hover()
+        self.page.mouse.down()
+        self.await_step(self.step + 1)
+        self.page.mouse.up()
 
     def letters(self) -> list[dict]:
         """Return all that is written, each with its colour and what is behind it."""

@@ -84,6 +84,15 @@ def test_hovering_shows_values(board):
     expect(board.values).to_be_hidden()
 
 
+def test_the_cursor_stays_on_its_step(board):
+    """Though a longer curve is drawn from other points, for it has no more than pixels."""
+    board.hover()
+    step = board.read()["step"]
+    board.await_step(2 * board.step + 600)
+    assert abs(board.read()["step"] - step) < 10
+    board.svg.press("Escape")
+
+
 def test_the_cursor_moves_by_arrow_keys(board):
     """Home, arrows and End move the cursor over the steps; Escape takes it away."""
     active = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
@@ -92,7 +101,7 @@ def test_the_cursor_moves_by_arrow_keys(board):
     for key in ("Home", "ArrowRight", "ArrowRight", "ArrowLeft"):
         board.svg.press(key)
         steps.append(board.read()["step"])
-    assert steps[0] == 0 < steps[1] < steps[2] > steps[3] == steps[1]
+    assert steps[0] == 0 < steps[1] < steps[2] > steps[3]
     board.svg.press("ArrowDown")  # to the next panel
     expect(board.values).to_contain_text("a step")
     board.svg.press("ArrowUp")
@@ -120,8 +129,20 @@ def test_a_click_hides_a_line(board):
     """So does a click, though the picture moves while the button of the mouse is down."""
     lines = board.lines.count()
     for left in (lines - 1, lines):
-        board.press_slowly("a step")
+        board.press_slowly("device 3")
         expect(board.lines).to_have_count(left)
+
+
+def test_the_name_aimed_at_is_the_one_pressed(board):
+    """Names follow their curves: one that moves away just before the click is still meant."""
+    lines = board.lines.count()
+    board.name("device 3").locator("text").hover()
+    board.name("device 3").evaluate("name => name.remove()")
+    board.page.mouse.down()
+    board.page.mouse.up()
+    expect(board.lines).to_have_count(lines - 1)
+    board.name("device 3").press("Enter")
+    expect(board.lines).to_have_count(lines)
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])

@@ -5,6 +5,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_VALUES = 12; // in the cursor's list
 const ALOUD_EVERY = 5000; // ms between two sentences for a screen reader
+const AIMED_FOR = 1000; // ms that a name stays the one aimed at, though it has moved away since
 
 export default {
   render({ model, el }) {
@@ -28,11 +29,12 @@ class Plot {
     this.values = append(this.root, "div", { class: "pdl-values", hidden: "" });
     this.aloud = append(this.root, "div", { class: "pdl-aloud", "aria-live": "polite" });
     this.away = new Set(); // labels of the lines the reader has hidden
-    this.at = null; // the cursor: { frame, index }, and `newest` where it follows the newest point
+    this.at = null; // the cursor: { frame, index, x }, and `newest` where it follows the newest point
+    this.aimed = null; // the name that the pointer came to last: { label, when }
     this.said = 0;
     this.svg.addEventListener("pointermove", (event) => this.point(event));
     this.svg.addEventListener("pointerleave", () => this.leave());
-    this.svg.addEventListener("pointerdown", (event) => this.toggle(event.target));
+    this.svg.addEventListener("pointerdown", (event) => this.press(event));
     this.svg.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -80,6 +82,7 @@ class Plot {
   // --- the cursor
 
   point(event) {
+    this.aimed = { label: labelAt(event.target), when: event.timeStamp };
     const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(this.svg.getScreenCTM().inverse());
     const frame = this.snapshot?.frames.findIndex(
       ({ left, top, width, height }) =>
@@ -97,7 +100,7 @@ class Plot {
   }
 
   key(event) {
-    if (event.target.dataset.label && (event.key === "Enter" || event.key === " ")) this.toggle(event.target);
+    if (event.target.dataset.label && (event.key === "Enter" || event.key === " ")) this.toggle(event.target.dataset.label);
     else if (event.key === "Escape") this.leave();
     else if (!this.step(event.key)) return;
     event.preventDefault();
@@ -134,14 +137,22 @@ class Plot {
     const here = this.snapshot.frames[this.at.frame];
     const longest = here && this.longest(this.at.frame);
     if (!longest) return this.leave();
-    const last = longest.points.length / 2 - 1;
-    this.at.index = this.at.newest ? last : Math.min(this.at.index, last);
+    this.at.index = this.indexIn(longest.points, here);
     const px = longest.points[2 * this.at.index];
     const x = value((px - here.left) / here.width, here.x);
+    this.at.x ??= x;
     this.snapshot.frames.forEach((frame, i) => {
       if (frame.x.label === here.x.label) this.mark(frame, i, x);
     });
     this.list(here, x, px);
+  }
+
+  // A cursor stays on its x: a longer curve has other points, for no more are sent than pixels.
+  indexIn(points, { left, width, x }) {
+    const { newest, x: before, index } = this.at;
+    const last = points.length / 2 - 1;
+    if (newest) return last;
+    return before === undefined ? Math.min(index, last) : nearest(points, left + width * fraction(before, x));
   }
 
   mark(frame, i, x) {
@@ -190,8 +201,13 @@ class Plot {
       .reduce((best, curve) => (best && best.points.length >= curve.points.length ? best : curve), null);
   }
 
-  toggle(target) {
-    const label = target.closest?.("[data-label]")?.dataset.label;
+  // Names follow their curves: one that moved on while the reader aimed at it is still meant.
+  press(event) {
+    const aimed = this.aimed && event.timeStamp - this.aimed.when < AIMED_FOR && this.aimed.label;
+    this.toggle(aimed || labelAt(event.target));
+  }
+
+  toggle(label) {
     if (!label) return;
     this.away.has(label) ? this.away.delete(label) : this.away.add(label);
     this.redrawStill(this.snapshot.markup);
@@ -253,6 +269,10 @@ function dots(points) {
   for (let i = 0; i < points.length; i += 2)
     if (!Number.isNaN(points[i])) path += `M${points[i].toFixed(1)} ${points[i + 1].toFixed(1)}h0`;
   return path;
+}
+
+function labelAt(element) {
+  return element.closest?.("[data-label]")?.dataset.label;
 }
 
 function fraction(value, { low, high, log }) {
