@@ -1,11 +1,13 @@
 """Losses of others: Flax, Equinox and a dict of arrays, by every strategy that fits."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import plain
 import pytest
+from flax import nnx
 
 import pdlkit as pdl
 
@@ -35,8 +37,7 @@ def arrays():
 
 def equinox():
     """Return a loss over an Equinox module, which holds functions too, and the module."""
-    equinox = pytest.importorskip("equinox")
-    mlp = equinox.nn.MLP(1, 1, 8, 1, activation=jnp.tanh, key=jax.random.key(0))
+    mlp = eqx.nn.MLP(1, 1, 8, 1, activation=jnp.tanh, key=jax.random.key(0))
     assert any(callable(leaf) for leaf in jax.tree.leaves(mlp))
 
     def loss(mlp, batch):
@@ -48,7 +49,6 @@ def equinox():
 
 def flax():
     """Return a loss over the state of a Flax NNX module, and the state."""
-    nnx = pytest.importorskip("flax.nnx")
 
     class Network(nnx.Module):
         def __init__(self, rngs):
