@@ -31,6 +31,14 @@ def varying_axes(x) -> frozenset[str]:
     return frozenset(kind.vma)
 
 
+def sum_over(x, axes: tuple[str, ...]):
+    """Sum `x` over mesh axes, whether it differs along all of them or only some.
+
+    From JAX 0.10 on `lax.psum` wants a value that differs along all, or along none.
+    """
+    return lax.psum(vary(x, axes) if varying_axes(x) else x, axes)
+
+
 def trace_now():
     """Return a token of the transformation being traced: equal inside the same one."""
     try:

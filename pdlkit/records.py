@@ -108,6 +108,11 @@ class Collective(NamedTuple):
     source: str = ""  # file:line that asked for it
     in_branch: bool = False  # of a conditional: some steps may go without it
 
+    @classmethod
+    def by_ring(cls, kind: str, axes: tuple[str, ...], group: int, payload: int, *rest):
+        """Return one with the wire bytes of the ring algorithm; `rest` as it comes."""
+        return cls(kind, axes, group, payload, ring_wire_bytes(kind, group, payload), *rest)
+
 
 def ring_wire_bytes(kind: str, group: int, payload_bytes: int) -> int:
     """Return the bytes that one of `group` devices sends for one collective.

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ class Workload:
     model: Model
     optimizer: Any  # an optax transformation
     batches: Any
-    metric: Callable | None = None  # params, held-out batch -> figure; by default the loss
+    metric: Callable | None = None  # model, params, held-out batch -> figure; None: the loss
 
     def __post_init__(self):
         given = as_batches(self.batches)
@@ -56,8 +57,8 @@ class Workload:
                     fix="pdl.batches(..., held_out=0.2).",
                 )
             )
-        metric = self.metric or (lambda params, batch: self.model.loss(params, batch, ALONE))
-        return float(jax.jit(metric)(jax.device_get(params), held_out))
+        metric = self.metric or (lambda model, *given: model.loss(*given, ALONE))
+        return float(jax.jit(partial(metric, self.model))(jax.device_get(params), held_out))
 
 
 def digits_mlp() -> Workload:
@@ -68,7 +69,7 @@ def digits_mlp() -> Workload:
     model = models.mlp(64, 10)
     images, labels = digits()
     arrays = batches(_flat(images), labels, size=128)
-    return Workload("digits_mlp", model, _adam(2e-3), arrays, accuracy(model))
+    return Workload("digits_mlp", model, _adam(2e-3), arrays, accuracy)
 
 
 def digits_cnn(*, normalise: bool = False) -> Workload:
@@ -78,7 +79,7 @@ def digits_cnn(*, normalise: bool = False) -> Workload:
     batch, 0.98.
     """
     model = models.cnn((8, 8, 1), 10, normalise=normalise)
-    return Workload("digits_cnn", model, _adam(2e-3), batches(*digits(), size=128), accuracy(model))
+    return Workload("digits_cnn", model, _adam(2e-3), batches(*digits(), size=128), accuracy)
 
 
 def diabetes_mlp() -> Workload:
@@ -144,7 +145,7 @@ def gan() -> Workload:
     arrays = WithNoise(batches(_flat(digits()[0]), size=128), 16)
     # Momentum would remember what the adversary did before it moved on.
     optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=2e-3, b1=0.0)
-    return Workload("gan", model, optimizer, arrays, energy_distance(model))
+    return Workload("gan", model, optimizer, arrays, energy_distance)
 
 
 def transformer() -> Workload:
@@ -169,7 +170,7 @@ def moe(*, capacity: float | None = None) -> Workload:
 
 def _sums(name: str, model: Model) -> Workload:
     arrays = batches(*addition(), size=128)
-    return Workload(name, model, _adam(5e-3), arrays, whole_answers(model, padding=0))
+    return Workload(name, model, _adam(5e-3), arrays, whole_answers)
 
 
 def _flat(images):

@@ -41,7 +41,7 @@ def _loss(params, batch, layers=ALONE):
     return jnp.mean(layers.cross_entropy(_logits(params, batch[0], layers), batch[1]))
 
 
-def _accuracy(params, batch):
+def _accuracy(model, params, batch):
     return jnp.mean(_logits(params, batch[0]).argmax(-1) == batch[1])
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec as P
 
 from pdlkit.compat import vary
@@ -124,6 +125,24 @@ def test_a_matrix_product_multiplies_and_adds():
     assert operations(jnp.matmul, array(3, 5), array(5, 7)) == 2 * 3 * 5 * 7
     assert operations(jnp.matmul, array(4, 3, 5), array(4, 5, 7)) == 4 * 2 * 3 * 5 * 7
     assert operations(lambda x: jnp.tanh(x) + x, array(3, 5)) == 0
+
+
+def test_a_kernel_counts_once_for_each_place_of_its_grid():
+    """What a Pallas kernel multiplies, it multiplies in every block."""
+
+    def kernel(x, y, out):
+        out[...] = x[...] @ y[...]
+
+    rows, whole = pl.BlockSpec((8, 16), lambda i: (i, 0)), pl.BlockSpec((16, 4), lambda i: (0, 0))
+    product = pl.pallas_call(
+        kernel,
+        out_shape=array(32, 4),
+        grid=(4,),
+        in_specs=[rows, whole],
+        out_specs=pl.BlockSpec((8, 4), lambda i: (i, 0)),
+        interpret=True,
+    )
+    assert operations(product, array(32, 16), array(16, 4)) == 2 * 32 * 16 * 4
 
 
 def convolution(**settings):

@@ -229,6 +229,21 @@ def test_more_bytes_than_allowed(program, patients):
         pdl.check.moves_only(program, patients, {"all_reduce": WEIGHTS - 1})
 
 
+def test_a_standstill_that_is_right_passes(patients):
+    """Where one device moves nothing either, there is no difference; no steps, no answer."""
+    still = dataclasses.replace(patients, model=_weightless(patients.model))
+    built = pdl.DataParallel().build(still.model, still.optimizer, pdl.mesh(data=4))
+    assert pdl.check.same_update(built, still).error == 0
+    with pytest.raises(ValueError, match=r"^updates cannot be compared over 0 steps\."):
+        pdl.check.same_update(built, still, steps=0)
+
+
+def _weightless(model):
+    """Return a model whose loss asks for no change."""
+    loss = lambda params, batch, layers: 0.0 * model.loss(params, batch, layers)  # noqa: E731
+    return model._replace(loss=loss, parts=None)
+
+
 # --- fits_in
 
 
@@ -240,7 +255,8 @@ def test_fits_in(program, patients):
     words = says(
         rf"one step takes {memory.total:,} bytes on each device, but only "
         rf"{memory.total - 1:,} are there\.",
-        r"counted: arguments [\d.]+ kB, outputs [\d.]+ kB, temporaries [\d.]+ k?B\.",
+        r"counted: arguments [\d.]+ kB, outputs \(not in place\) [\d.]+ k?B, "
+        r"temporaries [\d.]+ k?B\.",
         r"a smaller batch, or a strategy that keeps less on each device\.",
     )
     with pytest.raises(AssertionError, match=words):

@@ -348,6 +348,16 @@ def test_a_table_of_ones_own_runs_and_plays():
     np.testing.assert_array_equal(collectives.play(mine, values).result, here)
 
 
+def test_chunks_are_counted_from_the_back_too():
+    """`dimension=-1` is the last."""
+    hops = collectives.ring_all_gather_hops(3)
+    values = np.arange(6).reshape(3, 2)  # two rows of one chunk for each device
+    ran = lambda dimension: on(  # noqa: E731
+        (1, 3), lambda x: collectives.run(hops, x[:, None], AXES, dimension=dimension), values
+    )
+    np.testing.assert_array_equal(ran(1), ran(-1))
+
+
 def test_a_play_remembers_every_tick():
     """After each tick it knows what each device holds, and what is still to come."""
     played = collectives.play(collectives.ring_all_gather_hops(3), [[4], [5], [6]])

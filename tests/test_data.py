@@ -253,7 +253,7 @@ def test_the_score_is_taken_on_what_is_held_out():
             (np.ones(50),),
             {},
             r"a batch of 64 cannot be filled: 40 examples are there to learn from\.\n"
-            r"  why: 10 of the 50 are held out to be judged on\.\n  try: size=5, or",
+            r"  why: .*, and 10 of the 50 are held out to be judged on\.\n  try: size=5, or",
         ),
         ((np.ones(50),), {"size": 0}, r"a batch of 0 cannot be filled.*\n  why: .*\n  try: "),
         ((np.ones(50),), {"held_out": 1.0}, r"cannot be filled: 0 examples.*\n  why: .*\n  try: "),

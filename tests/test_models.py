@@ -766,3 +766,50 @@ def test_the_small_ones():
     np.testing.assert_array_equal(ALONE.positions(4), [0, 1, 2, 3])
     assert ALONE.mean(6.0, 4.0) == 1.5
     assert ALONE.note("anything", 1) is None
+
+
+# --- what does not fit
+
+
+def loss_of(model, *batch):
+    return jax.eval_shape(lambda key: model.loss(model.init(key), batch), jax.random.key(0))
+
+
+MISTAKES = {
+    "labels in a column": (
+        lambda: loss_of(pdl.models.mlp(3, 2), np.ones((4, 3)), np.ones((4, 1), int)),
+        r"labels of shape \[4, 1\] do not go with outputs of shape \[4, 2\]",
+    ),
+    "one-hot labels": (
+        lambda: loss_of(pdl.models.cnn(classes=2), np.ones((4, 8, 8, 1)), np.ones((4, 2))),
+        r"labels of shape \[4, 2\] do not go with outputs of shape \[4, 2\]",
+    ),
+    "targets in a row": (
+        lambda: loss_of(pdl.models.mlp(3, 1, head=pdl.models.regress), np.ones((4, 3)), np.ones(4)),
+        r"targets of shape \[4\] do not go with outputs of shape \[4, 1\].*\n.*\n.*y\[:, None\]",
+    ),
+    "nothing left of an image": (
+        lambda: pdl.models.cnn((8, 8, 1), channels=(8, 16, 32, 64)),
+        r"8 x 8 pixels has none left after 4 of 4 convolutions",
+    ),
+    "less than nothing": (
+        lambda: pdl.models.cnn((8, 8, 1), padding="valid"),
+        r'8 x 8 .* after 2 of 2 .*\n.*with padding="VALID" each takes 4 rows',
+    ),
+    "sides that do not halve": (
+        lambda: loss_of(pdl.models.conv_autoencoder(), np.ones((4, 10, 8, 1))),
+        r"shape \[4, 10, 8, 1\] come back as \[4, 12, 8, 1\].*\n.*\n.*multiples of 4",
+    ),
+    "more than all experts": (
+        lambda: pdl.models.moe(experts=4, top_k=8),
+        r"cannot go through top_k=8 of 4 experts",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_does_not_fit_is_explained(mistake):
+    """Shapes that NumPy would broadcast, and sizes that leave nothing, are no models."""
+    make, says = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=says):
+        make()

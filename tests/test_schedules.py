@@ -168,13 +168,14 @@ def test_ticks_follow_from_orders():
 LATE = Op(BOTH, 0, 2, 0)  # while the other stage still works on it
 WRONG = {
     "too early": (table((*BY_HAND[:2], LATE, *BY_HAND[3:])),
-                  "deadlock: the backward .* of micro-batch 0 on stage 0 stands at tick 2 of "
-                  "device 0, but it waits for the backward .* on stage 1, at tick 2 of device 1"),
+                  "deadlock: the input gradient of micro-batch 0 on stage 0 stands at tick 2 of "
+                  "device 0, but it waits for the input gradient .* on stage 1, at tick 2 of "
+                  "device 1"),
     "overlap": (table((*BY_HAND, Op(W, 0, 3, 0))), "device 0 has two ops at tick 3: both of "
                 "micro-batch 0 and weight of micro-batch 0"),
-    "forgotten": (table(BY_HAND[:-1]), "backward .* of micro-batch 1 on stage 1 is never done"),
+    "forgotten": (table(BY_HAND[:-1]), "input gradient of micro-batch 1 on stage 1 is never done"),
     "twice": (table((*BY_HAND, Op(F, 0, 2, 1))),
-              "forward of micro-batch 1 on stage 0 is done twice, at ticks 1 and 2"),
+              "forward pass of micro-batch 1 on stage 0 is done twice, at ticks 1 and 2"),
     "no weights": (table((*BY_HAND[:-1], Op(B, 1, 4, 1))),
                    "weight gradient of micro-batch 1 on stage 1 is never done"),
     "kind": (table((*BY_HAND, Op("fowrard", 0, 9, 0))), "has kind 'fowrard'"),
@@ -204,12 +205,28 @@ def test_an_order_that_deadlocks():
         schedules.in_order("swapped", (0, 1), 1, swapped)
 
 
+BAD_ORDERS = {
+    "a kind": ([[Task("fwd", 0, 0)], []], r"has kind 'fwd'\."),
+    "too few": ([[Task(F, 0, 0), Task(BOTH, 0, 0)]], r"^1 orders are given for 2 devices\."),
+    "another's": ([[Task(F, 1, 0)], []], r"^device 0 is given the forward pass .* stage 1\."),
+    "no stage": ([[], [Task(BOTH, 2, 0)]], r"^device 1 is given the backward pass .* stage 2\."),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_ORDERS)
+def test_orders_are_for_their_devices(bad):
+    """Each device has an order, and its tasks are of kinds and stages that there are."""
+    orders, words = BAD_ORDERS[bad]
+    with pytest.raises(ValueError, match=words):
+        schedules.in_order("bad", (0, 1), 1, orders)
+
+
 @each_generator
-@pytest.mark.parametrize("sizes", [(0, 4), (2, 0), (2.5, 4)])
+@pytest.mark.parametrize("sizes", [(0, 4), (2, 0), (2.5, 4), (8 / 4, 4)])
 def test_sizes_are_counted(name, sizes):
     """Stages and micro-batches are whole numbers from 1 on."""
     generator = schedules.interleaved if name == "interleaved" else GENERATORS[name]
-    with pytest.raises(ValueError, match=r"^(stages|microbatches)=.* less than a pipeline needs"):
+    with pytest.raises(ValueError, match=r"^(stages|microbatches)=.* is no number of"):
         generator(*sizes)
 
 

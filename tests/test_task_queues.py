@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import signal
+import threading
 import time
 
 import jax
@@ -13,6 +15,7 @@ from test_law import assert_close
 
 import pdlkit as pdl
 from pdlkit.strategies.task_queues import (
+    Queues,
     longest_first,
     play_tasks,
     round_robin,
@@ -86,6 +89,13 @@ def test_a_task_of_unknown_length_cannot_be_played():
         play_tasks(round_robin((1, 1, 1), 2), (1, 1))
 
 
+def test_a_device_without_a_task_plays_too():
+    """Where a length is missing, it is told also when a device has nothing to do."""
+    with pytest.raises(ValueError, match=r"^there are 1 lengths, but task 1 is assigned\."):
+        play_tasks(round_robin((1, 1), 4), (1,))
+    assert play_tasks(round_robin((1, 1), 4), (1, 2)).seconds == 2
+
+
 @pytest.mark.parametrize("assign", EACH)
 def test_results_are_those_of_each_task_alone(assign, digits):
     """Trainings of uneven length end as alone, in the order in which they were given."""
@@ -141,6 +151,30 @@ def test_what_a_task_raises_is_raised():
     assert ran == []
     with pytest.raises(ValueError, match="0 tasks cannot be run on 1 devices"):
         run_tasks([], jax.devices()[:1])
+
+
+def test_an_interrupt_begins_no_other_task():
+    """What runs ends; what was waiting is left out, and nothing goes on in the background."""
+    ran = []
+
+    def interrupts(device):
+        ran.append(device)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    tasks = [Task("first", interrupts), *[Task("later", ran.append)] * 50]
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(tasks, jax.devices()[:2], assign=lambda *_: Queues(((0, *range(2, 51)), (1,))))
+    begun = len(ran)
+    time.sleep(0.05)
+    assert len(ran) == begun < 51
+
+
+@pytest.mark.parametrize("rows", [((0,),), ((0,), ()), ((0, 1), (1,))])
+def test_each_task_is_assigned_once(rows):
+    """A row for each device, and each task in one of them."""
+    tasks = [Task("a", str), Task("b", str)]
+    with pytest.raises(ValueError, match=r"^2 tasks on 2 devices are assigned as "):
+        run_tasks(tasks, jax.devices()[:2], assign=lambda *_: Queues(rows))
 
 
 def test_its_picture_is_a_lane_for_each_device():

@@ -1,5 +1,7 @@
 """Workloads: each can be learned, and trained on many devices as on one."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -90,20 +92,31 @@ def test_a_workload_says_what_it_is():
 def test_an_answer_is_right_as_a_whole():
     """One wrong digit spoils an answer; what is padded does not count."""
     guesses = np.array([[7, 1, 2], [7, 1, 3], [0, 1, 2]])
-    model = pdl.Model(lambda _: {}, lambda *_: 0.0, {}, predict=lambda *_: np.eye(8)[guesses])
+    model = _always(np.eye(8)[guesses])._replace(padding=0)
     targets = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 2]])
-    assert whole_answers(model, padding=0)({}, (None, targets)) == pytest.approx(2 / 3)
+    assert whole_answers(model, {}, (None, targets)) == pytest.approx(2 / 3)
 
 
 def test_energy_distance():
     """It is 0 on average between equals, and 2|a - b| between two points far apart."""
     draw = np.random.default_rng(0)
     real, alike = draw.normal(size=(2, 300, 5)).astype(np.float32)
-    score = lambda made: energy_distance(  # noqa: E731
-        pdl.Model(lambda _: {}, lambda *_: 0.0, {}, predict=lambda *_: made)
-    )({}, (real, None))
+    score = lambda made: energy_distance(_always(made), {}, (real, None))  # noqa: E731
     assert abs(score(alike)) < 0.03
     far = np.full_like(real, 1e4)
     apart = np.linalg.norm(real[:, None] - real, axis=-1).sum() / (300 * 299)
     plain = 2 * np.linalg.norm(real - far, axis=-1).mean() - apart
     np.testing.assert_allclose(score(far), plain, rtol=1e-4)
+
+
+def test_a_score_is_that_of_the_model_at_hand():
+    """A model that takes another's place in a workload is the one that is scored."""
+    work = WORK.digits_mlp()
+    labels = work.batches.held_out[1]
+    right = dataclasses.replace(work, model=_always(np.eye(10)[labels]))
+    wrong = dataclasses.replace(work, model=_always(np.eye(10)[labels - 1]))
+    assert (right.score({}), wrong.score({})) == (1, 0)
+
+
+def _always(outputs) -> pdl.Model:
+    return pdl.Model(lambda _: {}, lambda *_: 0.0, {}, predict=lambda *_: outputs)

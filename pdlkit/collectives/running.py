@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pdlkit.collectives.cutting import counted
 from pdlkit.collectives.hops import Hop, Hops
 from pdlkit.compat import vary
 from pdlkit.errors import lesson
@@ -34,11 +35,12 @@ def run(hops: Hops, chunks, axis: Axis, *, dimension: int = 0):
         hops: what is sent, for as many devices as the axis has.
         chunks: this device's input, cut: [..., chunks, ...].
         axis: the mesh axis that the devices stand along, or several.
-        dimension: the one that counts the chunks, from 0.
+        dimension: the one that counts the chunks.
 
     Raises:
         ValueError: other devices, or other chunks, than the hops are for.
     """
+    dimension = counted(chunks, dimension)
     axes = (axis,) if isinstance(axis, str) else tuple(axis)
     _check(hops, lax.axis_size(axes), chunks.shape[dimension])
     place = lax.axis_index(axes)

@@ -87,11 +87,12 @@ def batches(*arrays, size: int = 64, held_out: float = 0.2) -> Batches:
             )
         )
     kept = lengths[0] - round(held_out * lengths[0])
-    if not 0 < size <= kept:
+    if not hasattr(size, "__index__") or not 0 < size <= kept:
         raise ValueError(
             lesson(
                 f"a batch of {size} cannot be filled: {kept} examples are there to learn from.",
-                why=f"{lengths[0] - kept} of the {lengths[0]} are held out to be judged on.",
+                why=f"a batch is a whole number of them, and {lengths[0] - kept} of the "
+                f"{lengths[0]} are held out to be judged on.",
                 fix=f"size={max(1, kept // 8)}, or a smaller held_out.",
             )
         )

@@ -17,7 +17,7 @@ class WithNoise:
     @property
     def held_out(self):
         """What was held out, and noise that never changes."""
-        return self._join(self.batches.held_out, (0,))
+        return self._join(self.batches.held_out, (0, 0, 1))  # no batch's: those have two words
 
     def batch(self, k: int, seed: int = 0):
         """Return batch `k` and its noise, (*arrays, [size, width])."""

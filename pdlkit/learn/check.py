@@ -31,6 +31,7 @@ def same_update(program: Program, work, *, steps: int = 3) -> Passed:
 
     Raises:
         AssertionError: an array moved otherwise; says which, and by how much.
+        ValueError: fewer than one step.
     """
     one, worst = parity.reference(work, program.mesh, steps=steps), 0.0
     for gap in parity.gradient_gaps(program, one):
@@ -96,8 +97,9 @@ def fits_in(program: Program, work, *, bytes: int) -> Passed:
             lesson(
                 f"one step takes {memory.total:,} bytes on each device, but only {bytes:,} "
                 "are there.",
-                why=f"counted: arguments {write_bytes(memory.arguments)}, outputs "
-                f"{write_bytes(memory.outputs)}, temporaries {write_bytes(memory.temporaries)}.",
+                why=f"counted: arguments {write_bytes(memory.arguments)}, outputs (not in place) "
+                f"{write_bytes(memory.outputs - memory.aliased)}, temporaries "
+                f"{write_bytes(memory.temporaries)}.",
                 fix="a smaller batch, or a strategy that keeps less on each device.",
             )
         )

@@ -1,4 +1,4 @@
-"""What a program does: counted in the compiled program, nothing run."""
+"""What a program does: counted, nothing run; and how far off its updates are."""
 
 from pdlkit.measure.compiled import inspect
 

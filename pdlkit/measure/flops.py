@@ -17,7 +17,8 @@ def flops(jaxpr, devices: int = 1) -> int:
 
     Loops are multiplied out; one whose length depends on data counts once, of a
     `cond` the heaviest branch. What stands outside of every `shard_map` is taken to
-    be spread evenly over the devices; a kernel in Pallas is not looked into.
+    be spread evenly over the devices. A Pallas kernel counts once for each place of
+    its grid.
 
     Args:
         jaxpr: what `jax.make_jaxpr` gives.

@@ -8,7 +8,7 @@ from pdlkit.measure import groups
 from pdlkit.measure.hlo_text import Computation, Instruction, Module, read, shape_bytes
 from pdlkit.measure.loops import name_of, said_times, trip_count, warn_unknown
 from pdlkit.measure.sources import asker
-from pdlkit.records import Collective, ring_wire_bytes
+from pdlkit.records import Collective
 
 _KINDS = {
     "all-reduce": "all_reduce",
@@ -109,10 +109,8 @@ def _collective(one: Instruction, place: _Place) -> Collective:
         kind = "reduce_scatter"
     axes, group = _members(one, kind, place.mesh)
     payload = _payload(one, place.computation)
-    wire = ring_wire_bytes(kind, group, payload)
-    return Collective(
-        *(kind, axes, group, payload, wire, place.times, place.source, place.in_branch)
-    )
+    rest = place.times, place.source, place.in_branch
+    return Collective.by_ring(kind, axes, group, payload, *rest)
 
 
 def _members(one: Instruction, kind: str, mesh: Mapping[str, int]) -> tuple[tuple[str, ...], int]:

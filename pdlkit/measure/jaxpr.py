@@ -4,7 +4,7 @@ import math
 
 from pdlkit.measure.sources import asker_in_trace
 from pdlkit.measure.walk import Scope, walk
-from pdlkit.records import Collective, ring_wire_bytes
+from pdlkit.records import Collective
 
 # `pcast` and `pvary` are not here: they say something of an array, and send nothing.
 _KINDS = {
@@ -49,10 +49,9 @@ def _sent_by(equation, scope: Scope) -> list[Collective]:
         return []
     source = asker_in_trace(equation)
     sizes = [_size(operand.aval) for operand in _operands(equation)]
-    wires = [ring_wire_bytes(kind, group, size) for size in sizes]
     return [
-        Collective(kind, axes, group, size, wire, scope.times, source, scope.in_branch)
-        for size, wire in zip(sizes, wires, strict=True)
+        Collective.by_ring(kind, axes, group, size, scope.times, source, scope.in_branch)
+        for size in sizes
     ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from pdlkit.errors import lesson
 from pdlkit.records import Program
 from pdlkit.strategies import OneDevice
 
@@ -45,7 +46,19 @@ class Gap(NamedTuple):
 
 
 def reference(work, mesh: Mesh, *, steps: int = 3) -> Reference:
-    """Return the updates of one device, the first of the mesh, on `steps` batches."""
+    """Return the updates of one device, the first of the mesh, on `steps` batches.
+
+    Raises:
+        ValueError: fewer than one step.
+    """
+    if steps < 1:
+        raise ValueError(
+            lesson(
+                f"updates cannot be compared over {steps} steps.",
+                why="without a step no weight moves, on however many devices.",
+                fix="steps=1 or more.",
+            )
+        )
     start = jax.device_get(work.model.init(jax.random.key(0)))
     batches = [work.batch(k) for k in range(steps)]
     plain, own = (OneDevice().build(work.model, each, mesh) for each in (_sgd(), work.optimizer))
@@ -99,5 +112,6 @@ def _gaps(many, one) -> Iterator[Gap]:
     floor = 1e-3 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(one))
     pairs = zip(jax.tree_util.tree_leaves_with_path(many), jax.tree.leaves(one), strict=True)
     for (path, here), there in pairs:
-        error = float(np.abs(here - there).max() / (np.abs(there).max() + floor))
+        apart, moved = np.abs(here - there).max(), np.abs(there).max() + floor
+        error = float(apart / moved) if moved else float("inf" if apart else 0)
         yield Gap(jax.tree_util.keystr(path), error, here, there)

@@ -55,6 +55,9 @@ def _inner_scope(equation, scope: Scope) -> Scope:
     name, params = equation.primitive.name, equation.params
     if name == "scan":
         return scope._replace(times=scope.times * params["length"])
+    if name == "pallas_call":  # a size that is known only when it runs counts as one
+        grid = [size for size in params["grid_mapping"].grid if isinstance(size, int)]
+        return scope._replace(times=scope.times * math.prod(grid))
     if name == "while" and (times := _said(equation, scope)) is not None:
         return scope._replace(times=times)
     if name == "shard_map":

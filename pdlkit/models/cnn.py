@@ -6,10 +6,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdlkit.errors import lesson
 from pdlkit.models.floats import at_least_float32
 from pdlkit.models.parts import classify, dense_params, from_parts
 from pdlkit.records import Model, Parts
 
+CONV_AXES = {"w": ("height", "width", "channels_in", "channels"), "b": ("channels",)}
+DENSE_AXES = {"w": ("features", "mlp"), "b": ("mlp",)}
+LAST_AXES = {"w": ("features", "outputs"), "b": ("outputs",)}
 BATCH_AXES = (("batch", "rows", "columns", None), ("batch",))
 
 
@@ -36,9 +40,13 @@ def cnn(  # noqa: PLR0913  sizes
         normalise: whether each convolution is followed by `batch_norm`, in
             training and in prediction with the statistics of the batch at hand.
 
+    Raises:
+        ValueError: nothing is left of the image after so many convolutions.
+
     Source: LeCun et al. 1998, "Gradient-based learning applied to document
     recognition", doi:10.1109/5.726791
     """
+    padding = padding.upper()
     features = _features(image, channels, padding)
     widths = (features, *hidden, classes)
 
@@ -64,12 +72,8 @@ def cnn(  # noqa: PLR0913  sizes
     def finish(params, x, batch, layers):
         return classify(_dense(params, x, layers), batch[1], layers)
 
-    conv = {"w": ("height", "width", "channels_in", "channels"), "b": ("channels",)}
-    if normalise:
-        conv["scale"] = ("channels",)
-    dense = {"w": ("features", "mlp"), "b": ("mlp",)}
-    last = {"w": ("features", "outputs"), "b": ("outputs",)}
-    axes = {"first": [conv] * len(channels), "last": [dense] * len(hidden) + [last]}
+    conv = CONV_AXES | ({"scale": ("channels",)} if normalise else {})
+    axes = {"first": [conv] * len(channels), "last": [DENSE_AXES] * len(hidden) + [LAST_AXES]}
     model = from_parts(Parts(convolve, None, finish), _dense, init=init, axes=axes)
     return model._replace(batch_axes=BATCH_AXES)
 
@@ -105,9 +109,19 @@ def _dense(params, x, layers):
 
 def _features(image, channels, padding) -> int:
     rows, columns, _ = image
-    for _ in channels:
-        lost = 4 if padding == "VALID" else 0
+    lost = 4 if padding == "VALID" else 0
+    for i in range(len(channels)):
         rows, columns = (rows - lost) // 2, (columns - lost) // 2
+        if min(rows, columns) < 1:
+            raise ValueError(
+                lesson(
+                    f"an image of {image[0]} x {image[1]} pixels has none left after "
+                    f"{i + 1} of {len(channels)} convolutions.",
+                    why=f'with padding="{padding}" each takes {lost} rows and columns, and '
+                    "pooling halves what is left.",
+                    fix='fewer channels=(...), larger images, or padding="SAME".',
+                )
+            )
     return rows * columns * channels[-1]
 
 

@@ -5,10 +5,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from pdlkit.errors import lesson
+from pdlkit.models.cnn import CONV_AXES
 from pdlkit.models.parts import from_parts
 from pdlkit.records import Model, Parts
 
-CONV_AXES = {"w": ("height", "width", "channels_in", "channels"), "b": ("channels",)}
 BATCH_AXES = (("batch", "rows", "columns", None),)
 
 
@@ -19,7 +20,8 @@ def conv_autoencoder(channels: int = 1, *, widths=(16, 4)) -> Model:
     every pixel first. The code is a small image. A batch is (images,).
 
     Args:
-        channels: of an image; its sides are multiples of 2 ** len(widths).
+        channels: of an image; its sides are multiples of 2 ** len(widths), or its
+            loss raises ValueError.
         widths: channels after each convolution down, the code's last.
 
     Source: Masci et al. 2011, "Stacked Convolutional Auto-Encoders",
@@ -45,7 +47,16 @@ def conv_autoencoder(channels: int = 1, *, widths=(16, 4)) -> Model:
         return x
 
     def finish(params, x, batch, layers):
-        return jnp.mean((decode(params, x, layers) - batch[0]) ** 2)
+        made = decode(params, x, layers)
+        if made.shape != batch[0].shape:
+            raise ValueError(
+                lesson(
+                    f"images of shape {list(batch[0].shape)} come back as {list(made.shape)}.",
+                    why=f"{len(widths)} convolutions halve an image's sides, and as many double.",
+                    fix=f"sides that are multiples of {2 ** len(widths)}, or fewer widths=(...).",
+                )
+            )
+        return jnp.mean((made - batch[0]) ** 2)
 
     half = [CONV_AXES] * len(widths)
     parts = Parts(encode, None, finish)

@@ -2,7 +2,7 @@
 
 import jax
 
-from pdlkit.models.parts import classify, dense_params, from_parts
+from pdlkit.models.parts import classify, dense, dense_params, from_parts
 from pdlkit.records import Model, Parts
 
 AXES = {
@@ -48,21 +48,16 @@ def mlp(
         }
 
     def finish(params, x, batch, layers):
-        return head(_dense(params, x, layers), batch[1], layers)
+        return head(dense(params, x, layers), batch[1], layers)
 
     parts = Parts(_first, _block, finish)
-    return from_parts(parts, _dense, init=init, axes=AXES)
+    return from_parts(parts, dense, init=init, axes=AXES)
 
 
 def _first(params, batch, layers):
-    return jax.nn.relu(_dense(params, batch[0], layers))
+    return jax.nn.relu(dense(params, batch[0], layers))
 
 
 def _block(params, x, layers):
     hidden = jax.nn.relu(layers.up(x, **params["up"]))
     return x + layers.down(hidden, **params["down"])
-
-
-def _dense(params, x, layers):
-    del layers
-    return x @ params["w"] + params["b"]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdlkit.errors import lesson
 from pdlkit.models.layers import ALONE
 from pdlkit.records import Model, Parts
 
@@ -60,8 +61,23 @@ def repeat(block, params, x, *, axes, layers):
 
 
 def param_shapes(model: Model):
-    """Return the shapes and dtypes of a model's params; nothing is run."""
-    return jax.eval_shape(model.init, jax.random.key(0))
+    """Return the shapes and dtypes of a model's params; nothing is run.
+
+    Raises:
+        TypeError: one of them holds no real numbers, so it has no gradient.
+    """
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    for path, shape in jax.tree_util.tree_leaves_with_path(shapes):
+        if not jnp.issubdtype(shape.dtype, jnp.inexact):
+            raise TypeError(
+                lesson(
+                    f"params{jax.tree_util.keystr(path)} holds {shape.dtype} numbers.",
+                    why="training takes the gradient by every array of the params.",
+                    fix="whole numbers in the batch or in the loss itself; pdl.from_loss leaves "
+                    "them out of the params by itself.",
+                )
+            )
+    return shapes
 
 
 def is_axes(node) -> bool:
@@ -70,14 +86,47 @@ def is_axes(node) -> bool:
 
 
 def classify(logits, labels, layers):
-    """[batch, classes], [batch] -> the mean cross-entropy of the batch."""
+    """[batch, classes], [batch] -> the mean cross-entropy of the batch.
+
+    Raises:
+        ValueError: labels of another shape, which would be compared with all examples.
+    """
+    if jnp.shape(labels) != logits.shape[:-1]:
+        raise ValueError(
+            lesson(
+                f"labels of shape {list(jnp.shape(labels))} do not go with outputs of shape "
+                f"{list(logits.shape)}.",
+                why="a label is one whole number for each example: the place of its class.",
+                fix="y.argmax(-1) of one-hot rows, or y[:, 0] of a single column.",
+            )
+        )
     return jnp.mean(layers.cross_entropy(logits, labels))
 
 
 def regress(outputs, targets, layers):
-    """[batch, n] twice -> the mean squared error of the batch."""
+    """[batch, n] twice -> the mean squared error of the batch.
+
+    Raises:
+        ValueError: targets of another shape, which would be compared with all examples.
+    """
     del layers
+    if jnp.shape(targets) != outputs.shape:
+        raise ValueError(
+            lesson(
+                f"targets of shape {list(jnp.shape(targets))} do not go with outputs of shape "
+                f"{list(outputs.shape)}.",
+                why="each output comes near to a target of its own; NumPy's broadcasting would "
+                "pair every example with every other.",
+                fix="y[:, None], if one number is asked of each example.",
+            )
+        )
     return jnp.mean((outputs - targets) ** 2)
+
+
+def dense(params, x, layers):
+    """[..., inputs] -> [..., outputs]: one dense layer that no strategy replaces."""
+    del layers
+    return x @ params["w"] + params["b"]
 
 
 def dense_params(key, inputs: int, outputs: int, gain: float = 2.0):

@@ -126,7 +126,10 @@ def _scaled(loss, scale: float):
 
 
 def _check(compute, scale: float) -> None:
-    name = np.dtype(compute).name
+    try:
+        name = np.dtype(compute).name
+    except TypeError:  # "bf16", say
+        name = repr(compute)
     if name not in ("bfloat16", "float16"):
         raise ValueError(
             lesson(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pdlkit.models.parts import dense_params, from_parts, regress
+from pdlkit.models.parts import dense, dense_params, from_parts, regress
 from pdlkit.records import Model, Parts
 
 GATE_AXES = {
@@ -83,15 +83,15 @@ def _recurrent(cell, gates, widths, blocks: int) -> Model:
         return jnp.moveaxis(states, 0, 1)
 
     def finish(params, x, batch, layers):
-        return regress(_dense(params, x, layers), batch[1], layers)
+        return regress(dense(params, x, layers), batch[1], layers)
 
     axes = {
         "first": {"w": ("features", "embed"), "b": ("embed",)},
         "blocks": dict.fromkeys(gates, GATE_AXES),
         "last": {"w": ("state", "outputs"), "b": ("outputs",)},
     }
-    first = lambda params, batch, layers: _dense(params, batch[0], layers)  # noqa: E731
-    return from_parts(Parts(first, block, finish), _dense, init=init, axes=axes)
+    first = lambda params, batch, layers: dense(params, batch[0], layers)  # noqa: E731
+    return from_parts(Parts(first, block, finish), dense, init=init, axes=axes)
 
 
 def _drive(gate, h, x):
@@ -102,8 +102,3 @@ def _gate_params(key, hidden: int):
     w, u = jax.random.split(key)
     back = dense_params(u, hidden, hidden, gain=1)["w"]
     return {**dense_params(w, hidden, hidden, gain=1), "u": back}
-
-
-def _dense(params, x, layers):
-    del layers
-    return x @ params["w"] + params["b"]

@@ -4,10 +4,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from pdlkit.errors import lesson
-from pdlkit.schedules.checking import check
-from pdlkit.schedules.table import BACKWARD, BOTH, FORWARD, WEIGHT, Op, Table, Task, needs
-
-Orders = Sequence[Sequence[Task]]  # of each device, what it does, first task first
+from pdlkit.schedules.checking import check, check_orders, words
+from pdlkit.schedules.table import BACKWARD, BOTH, FORWARD, WEIGHT, Op, Orders, Table, Task, needs
 
 
 def alternating(there: list[Task], back: list[Task], *, ahead: int) -> list[Task]:
@@ -21,8 +19,9 @@ def in_order(name: str, placement: Sequence[int], microbatches: int, orders: Ord
     """Return the schedule in which devices do their tasks in order, soon as they can.
 
     Raises:
-        ValueError: the devices wait for each other, or a task is missing.
+        ValueError: the devices wait for each other, or a task is missing, or not the device's.
     """
+    check_orders(orders, placement)
     queues = [deque(order) for order in orders]
 
     def choose(device: int, ready: Callable) -> Task | None:
@@ -42,10 +41,11 @@ def weights_fill(
     weight gradient that has waited longest.
 
     Raises:
-        ValueError: the devices wait for each other, or a task is missing.
+        ValueError: the devices wait for each other, or a task is missing, or not the device's.
 
     Source: Qi et al. 2023, "Zero Bubble Pipeline Parallelism", https://arxiv.org/abs/2401.10241
     """
+    check_orders(orders, placement)
     queues = [deque(order) for order in orders]
     waiting: list[deque[Task]] = [deque() for _ in orders]
     held = [0] * len(queues)
@@ -86,22 +86,12 @@ def _table(name, placement, microbatches, choose: Callable) -> Table:
     return Table(name, placement, microbatches, tuple(ops))
 
 
-_IN_WORDS = {
-    "forward": "the forward pass",
-    "backward": "the input gradient",
-    "weight": "the weight gradient",
-    "both": "the backward pass",
-}
-
-
 def _finished(table: Table, queues: list[deque[Task]]) -> Table:
     for device, queue in enumerate(queues):
         if queue:
-            kind, virtual, microbatch = queue[0]
             raise ValueError(
                 lesson(
-                    f"deadlock: device {device} waits for ever before {_IN_WORDS[kind]} of "
-                    f"micro-batch {microbatch} on stage {virtual}.",
+                    f"deadlock: device {device} waits for ever before the {words(queue[0])}.",
                     why="what it reads comes later in the order, of this device or another.",
                     fix="a forward before its backward, and as many ahead as the stages after it.",
                 )

@@ -1,7 +1,7 @@
 """A pipeline schedule as data: which device does what, at which tick."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pdlkit.records import Shown
@@ -95,6 +95,9 @@ class Table(Shown):
     def idle_ticks(self) -> tuple[int, ...]:
         """The ticks between each device's first op and its last in which it waits."""
         return tuple(_gaps(self.order(device)) for device in range(self.stages))
+
+
+Orders = Sequence[Sequence[Task]]  # of each device, what it does, first task first
 
 
 def needs(task: Task, virtual_stages: int) -> tuple[Task, ...]:

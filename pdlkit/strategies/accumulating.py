@@ -8,7 +8,7 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 from jax.interpreters import partial_eval
 
-from pdlkit.compat import zeros_like_type
+from pdlkit.compat import sum_over, zeros_like_type
 from pdlkit.errors import fitting_sizes, lesson
 from pdlkit.records import Metrics
 from pdlkit.strategies.listening import Micro
@@ -94,7 +94,7 @@ def whole_weights(loss: Callable, params, batches, axes) -> tuple:
     inputs = [x for x, used in zip(jax.tree.leaves(batches), used, strict=True) if used]
     # The counter is there for weights that need nothing of the batch, such as its size.
     each = lax.map(lambda turn: weigh_only(*turn[1]), (jnp.arange(times), inputs))
-    return tuple(lax.psum(weights.sum(0), axes) if axes else weights.sum(0) for weights in each)
+    return tuple(sum_over(weights.sum(0), axes) if axes else weights.sum(0) for weights in each)
 
 
 def _check_linear(loss, params, batch, times: int, weights) -> None:

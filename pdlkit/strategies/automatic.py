@@ -8,11 +8,12 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from pdlkit.strategies.batch import specs_of_arrays
 from pdlkit.strategies.data import DataParallel
 from pdlkit.strategies.layout import Layout, assemble, lay_out
 from pdlkit.strategies.listening import Ear, same_on_every_share
 from pdlkit.strategies.placement import axes_of, shardings, ways_of
-from pdlkit.strategies.spmd import Spmd
+from pdlkit.strategies.spmd import Spmd, check_inner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Automatic:
         Raises:
             ValueError: model, strategy and mesh do not fit; nothing was run.
         """
+        check_inner("Automatic", self.strategy)
         layout = lay_out(self, model, optimizer, mesh)
         block = _block_on(mesh)
         axes, kept = axes_of(self.cuts().get("batch")), shardings(layout.places.kept, mesh)
@@ -107,16 +109,14 @@ def _block_on(mesh: Mesh):
 
 def _shares(batch, layout: Layout, axes: frozenset[str]):
     """[batch, ...] -> [shares, batch / shares, ...], each share on its devices."""
-    mesh, specs = layout.mesh, layout.batch
-    if isinstance(specs, P):
-        specs = jax.tree.map(lambda _: specs, batch)
+    mesh = layout.mesh
 
     def cut(array, spec):
         shares = array.reshape(ways_of(axes, mesh), -1, *array.shape[1:])
         place = NamedSharding(mesh, P(_in_order(axes, mesh), None, *spec[1:]))
         return lax.with_sharding_constraint(shares, place)
 
-    return jax.tree.map(cut, batch, specs)
+    return jax.tree.map(cut, batch, specs_of_arrays(layout.batch, batch))
 
 
 def _on_devices(metrics, mesh: Mesh, axes: frozenset[str]):

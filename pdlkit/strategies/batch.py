@@ -22,6 +22,11 @@ def batch_specs(model: Model, cuts: Mapping):
     )
 
 
+def specs_of_arrays(specs, batch):
+    """Return a spec for each array of a batch, where there may be one for all."""
+    return jax.tree.map(lambda _: specs, batch) if isinstance(specs, P) else specs
+
+
 def check_cuts(who: str, model: Model, cuts: Mapping) -> None:
     """Raise if a strategy cuts an axis that no array of the model's batches has."""
     trees = () if model.batch_axes is None else jax.tree.leaves(model.batch_axes, is_leaf=is_axes)
@@ -38,12 +43,37 @@ def check_cuts(who: str, model: Model, cuts: Mapping) -> None:
             )
 
 
+def check_counted(who: str, micro_batches: int) -> None:
+    """Raise if a device cannot take its share in so many micro-batches."""
+    if not hasattr(micro_batches, "__index__") or micro_batches < 1:
+        raise ValueError(
+            lesson(
+                f"{who} cannot take a share of the batch in {micro_batches} micro-batches.",
+                why="they are counted, and one, the whole share, is the fewest.",
+                fix="accumulate=1, or another whole number from there on.",
+            )
+        )
+
+
 def batch_check(model: Model, cuts: Mapping, mesh: Mesh) -> Callable:
     """Return a check of batches that looks once at each set of shapes it meets.
 
     It raises ValueError for a batch that is not what the model was made for, or
     that cannot be cut.
+
+    Raises:
+        ValueError: the model names an array of a batch that has no row for each example.
     """
+    for axes in jax.tree.leaves(model.batch_axes, is_leaf=is_axes):
+        if axes[:1] != ("batch",):
+            raise ValueError(
+                lesson(
+                    f"model.batch_axes names the axes of an array {axes}.",
+                    why="example i of a batch is row i of every array in it.",
+                    fix='("batch", ...); what all examples share belongs into the params or the '
+                    "loss itself.",
+                )
+            )
     seen = set()
 
     def check(batch) -> None:
@@ -61,7 +91,7 @@ def _check(batch, model: Model, cuts: Mapping, mesh: Mesh) -> None:
         _check_like(batch, model.example)
     first = jax.tree.leaves(batch)[0]
     for path, array in jax.tree_util.tree_leaves_with_path(batch):
-        if model.batch_axes is None and array.shape[:1] != first.shape[:1]:
+        if array.shape[:1] != first.shape[:1]:
             raise ValueError(
                 lesson(
                     f"batch{_at(path)} has shape {list(array.shape)}, the first array "
@@ -70,9 +100,7 @@ def _check(batch, model: Model, cuts: Mapping, mesh: Mesh) -> None:
                     fix="arrays whose first dimensions are equal.",
                 )
             )
-    specs = batch_specs(model, cuts)
-    if isinstance(specs, P):
-        specs = jax.tree.map(lambda _: specs, batch)
+    specs = specs_of_arrays(batch_specs(model, cuts), batch)
     for array, spec in zip(jax.tree.leaves(batch), jax.tree.leaves(specs), strict=True):
         for size, axis in zip(array.shape, spec, strict=False):
             if size % ways_of(axis, mesh):
@@ -112,7 +140,7 @@ def _kind(dtype):
 
 
 def _indivisible(size: int, axis, mesh: Mesh, cuts: Mapping) -> str:
-    name = next(name for name, where in cuts.items() if where == axis)
+    name = next(name for name, where in cuts.items() if axes_of(where) == axes_of(axis))
     what = f"a batch of {size} examples" if name == "batch" else f"a `{name}` of {size}"
     ways = ways_of(axis, mesh)
     among = " x ".join(f"{each}={mesh.shape[each]}" for each in mesh.shape if each in axes_of(axis))

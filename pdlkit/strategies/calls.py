@@ -51,13 +51,7 @@ def check_calls(who: str, model: Model, replaced: Mapping, batch) -> None:
     """
     if not replaced:
         return
-    found: list[Call] = []
-
-    def loss(params, batch):
-        return model.loss(params, batch, recording(Layers(), found))
-
-    jax.eval_shape(loss, param_shapes(model), batch)
-    called = {call.operation for call in found}
+    called = {call.operation for call in calls_alone(model, batch)}
     for name in replaced:
         if name not in called | _SPARE:
             raise ValueError(
@@ -69,6 +63,17 @@ def check_calls(who: str, model: Model, replaced: Mapping, batch) -> None:
                     "or choose another strategy.",
                 )
             )
+
+
+def calls_alone(model: Model, batch) -> tuple[Call, ...]:
+    """Return the calls that one device would make, traced on shapes alone."""
+    found: list[Call] = []
+
+    def loss(params, batch):
+        return model.loss(params, batch, recording(Layers(), found))
+
+    jax.eval_shape(loss, param_shapes(model), batch)
+    return tuple(found)
 
 
 def local_calls(strategy, layout: Layout) -> tuple[Call, ...]:
@@ -94,7 +99,7 @@ def local_calls(strategy, layout: Layout) -> tuple[Call, ...]:
 
     specs = layout.places.params, layout.batch
     on_all = jax.shard_map(on_each_device, mesh=mesh, in_specs=specs, out_specs=P(mesh.axis_names))
-    jax.eval_shape(on_all, param_shapes(model), _part(model.example, strategy.accumulate))
+    jax.eval_shape(on_all, param_shapes(model), _part(example_of(model), strategy.accumulate))
     return tuple(found)
 
 
@@ -103,15 +108,24 @@ def _depth(params) -> int:
     return len(blocks[0]) if blocks else 1
 
 
-def _part(batch, times: int):
-    if batch is None:
+def example_of(model: Model):
+    """Return the shapes of one batch.
+
+    Raises:
+        ValueError: the model has no example of one.
+    """
+    if model.example is None:
         raise ValueError(
             lesson(
-                "this model has no example of a batch, so what its layers send is not known.",
+                "this model has no example of a batch, so what a step sends is not known.",
                 why="it depends on the shapes of a batch.",
                 fix="work = pdl.Workload(name, model, optimizer, batches), then work.model.",
             )
         )
+    return model.example
+
+
+def _part(batch, times: int):
     part = lambda x: jax.ShapeDtypeStruct((x.shape[0] // times, *x.shape[1:]), x.dtype)  # noqa: E731
     return jax.tree.map(part, batch)
 

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, Sharding
 
-from pdlkit.errors import lesson
 from pdlkit.models.parts import param_shapes
 from pdlkit.records import Collective, Model
+from pdlkit.strategies.calls import example_of
 from pdlkit.strategies.pieces import Recorder, Runner, on_one
 
 
@@ -101,14 +101,6 @@ def chain_moves(chain: Chain, model: Model) -> tuple[Collective, ...]:
     Raises:
         ValueError: the model has no example of a batch, so the sizes are not known.
     """
-    if model.example is None:
-        raise ValueError(
-            lesson(
-                "this model has no example of a batch, so what its stages send is not known.",
-                why="activations are as large as the batch makes them.",
-                fix="work = pdl.Workload(name, model, optimizer, batches), then work.model.",
-            )
-        )
     recorder = Recorder(chain.mesh)
-    chain.gradients(recorder, param_shapes(model), model.example)
+    chain.gradients(recorder, param_shapes(model), example_of(model))
     return tuple(recorder.copies)

@@ -15,13 +15,14 @@ from optax import tree_utils as trees
 from pdlkit.compat import varying_axes
 from pdlkit.errors import lesson
 from pdlkit.models.parts import param_shapes
-from pdlkit.records import Collective, Model, Program, ring_wire_bytes
+from pdlkit.records import Collective, Model, Program
 from pdlkit.strategies.compression import Codec, Sent, TopK
 from pdlkit.strategies.data import DataParallel
 from pdlkit.strategies.everywhere import each_device
 from pdlkit.strategies.layout import Layout, Remembered, assemble, lay_out
-from pdlkit.strategies.placement import axes_of, ways_of
-from pdlkit.strategies.spmd import Spmd
+from pdlkit.strategies.placement import axes_of, param_specs, ways_of
+from pdlkit.strategies.rows import in_rows
+from pdlkit.strategies.spmd import Spmd, check_inner
 
 _TOP_K = TopK()
 
@@ -59,6 +60,7 @@ class Compressed:
 
     def moves(self, model: Model, mesh: Mesh) -> tuple[Collective, ...]:
         """What one step must send, as data: the line `Moves` of the docstring."""
+        check_inner("Compressed", self.inner)
         layout = lay_out(self.inner, model, None, mesh)
         return (*self._gradient_moves(layout), *self.inner.other_moves(layout))
 
@@ -69,6 +71,7 @@ class Compressed:
             ValueError: model, strategy and mesh do not fit, the codec cannot send such
                 arrays, or the inner strategy does not keep gradients whole.
         """
+        check_inner("Compressed", self.inner)
         layout = lay_out(self.inner, model, optimizer, mesh)
         self._check(layout)
         groups, places = _groups(layout), layout.places
@@ -117,7 +120,7 @@ class Compressed:
         arrays = list(zip(_local_shapes(layout), groups, strict=True))
 
         def spread(unsent: Unsent):
-            leaves, tree = jax.tree.flatten(unsent.residue)
+            leaves, tree = jax.tree.flatten(in_rows(unsent.residue, layout.order, layout.model))
             ways = [ways_of(axes, mesh) for axes in groups]
             # Together the devices still have to send the same.
             residue = [_rows(x / n, n) for x, n in zip(leaves, ways, strict=True)]
@@ -126,7 +129,8 @@ class Compressed:
             return Unsent(tree.unflatten(residue), rows)
 
         def whole(unsent: Unsent):
-            return Unsent(jax.tree.map(lambda rows: rows.sum(0), unsent.residue), ())
+            residue = jax.tree.map(lambda rows: rows.sum(0), unsent.residue)
+            return Unsent(in_rows(residue, layout.order, layout.model, back=True), ())
 
         def first(params):
             return spread(Unsent(trees.tree_zeros_like(params), ()))
@@ -135,14 +139,25 @@ class Compressed:
 
     def _gradient_moves(self, layout: Layout):
         mesh = layout.mesh
-        for shape, axes in zip(_local_shapes(layout), _groups(layout), strict=True):
+        specs = jax.tree.leaves(layout.places.params)
+        arrays = zip(_local_shapes(layout), _groups(layout), specs, strict=True)
+        for shape, axes, spec in arrays:
             group = ways_of(axes, mesh)
             for kind, size in self.how.messages(shape, group) if axes else ():
-                yield Collective(kind, axes, group, size, ring_wire_bytes(kind, group, size))
+                yield Collective.by_ring(kind, axes, group, size)
+            yield from self._together(shape, spec, mesh)
+
+    def _together(self, shape, spec, mesh: Mesh):
+        """Yield what is summed as it is: gradients apart along axes that cut no batch."""
+        for axis in self.inner.apart:
+            if axis not in axes_of(spec) and (group := mesh.shape[axis]) > 1:
+                size = shape.size * shape.dtype.itemsize
+                yield Collective.by_ring("all_reduce", (axis,), group, size)
 
     def _check(self, layout: Layout) -> None:
         self.how.check(_local_shapes(layout))
-        if jax.tree.leaves(layout.places.params) != jax.tree.leaves(layout.places.kept):
+        by_rules = param_specs(layout.model, self.inner.rules(), layout.mesh)
+        if jax.tree.leaves(by_rules) != jax.tree.leaves(layout.places.kept):
             raise ValueError(
                 lesson(
                     f"Compressed cannot send the gradients of {self.inner.name}.",

@@ -7,7 +7,7 @@ from jax import lax
 
 from pdlkit.errors import lesson
 from pdlkit.models.routing import run_experts, slot_count, through_experts
-from pdlkit.records import Collective, ring_wire_bytes
+from pdlkit.records import Collective
 from pdlkit.strategies.calls import Call
 from pdlkit.strategies.spmd import Spmd
 
@@ -67,8 +67,7 @@ class ExpertParallel(Spmd):
 
 def _all_to_all(call: Call, axis: str, ways: int) -> Collective:
     size = _slot_bytes(*call.arguments, **call.options)
-    wire = ring_wire_bytes("all_to_all", ways, size)
-    return Collective("all_to_all", (axis,), ways, size, wire, call.times)
+    return Collective.by_ring("all_to_all", (axis,), ways, size, call.times)
 
 
 def _slot_bytes(x, gate, up, down, *, top_k=1, capacity=None) -> int:

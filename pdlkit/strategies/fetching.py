@@ -10,6 +10,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from pdlkit.models.layers import Layers
 from pdlkit.models.parts import param_shapes
 from pdlkit.records import Model
+from pdlkit.strategies.calls import example_of
 
 
 class Fetched(NamedTuple):
@@ -36,7 +37,7 @@ def fetches(model: Model, layers: dict, around: Callable) -> list[Fetched]:
         del micro
         return model.loss(params, batch, Layers(**layers)), ()
 
-    traced = jax.make_jaxpr(jax.grad(around(loss), has_aux=True))(shapes, model.example)
+    traced = jax.make_jaxpr(jax.grad(around(loss), has_aux=True))(shapes, example_of(model))
     marks = list(_marks(traced))
 
     def found(place: int) -> Fetched:

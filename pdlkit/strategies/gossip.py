@@ -9,8 +9,9 @@ from jax import lax
 
 from pdlkit.errors import lesson
 from pdlkit.models.parts import param_shapes
-from pdlkit.records import Collective, ring_wire_bytes
+from pdlkit.records import Collective
 from pdlkit.strategies.copies import Copies
+from pdlkit.strategies.placement import check_axes
 
 Sends = tuple[tuple[int, ...], ...]  # one permutation a message: to whom each device sends
 
@@ -99,12 +100,12 @@ class Gossip(Copies):
         return state._replace(params=jax.tree.map(mean, state.params))
 
     def moves(self, model, mesh):
+        check_axes(type(self).__name__, [self.axis], mesh)
         devices = mesh.shape[self.axis]
 
         def permute(shape):
             size = shape.size * shape.dtype.itemsize
-            wire = ring_wire_bytes("permute", devices, size)
-            return Collective("permute", (self.axis,), devices, size, wire)
+            return Collective.by_ring("permute", (self.axis,), devices, size)
 
         messages = len(self.sends(devices))
         return tuple(permute(x) for x in jax.tree.leaves(param_shapes(model)) * messages)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from pdlkit.devices import check_mesh
 from pdlkit.records import Model, Program, unchanged
-from pdlkit.strategies.batch import batch_check, batch_specs, check_cuts
+from pdlkit.strategies.batch import batch_check, batch_specs, check_counted, check_cuts
 from pdlkit.strategies.placement import (
     Places,
     axes_of,
@@ -61,6 +61,7 @@ def lay_out(strategy, model: Model, optimizer, mesh: Mesh) -> Layout:
     check_mesh(mesh)
     check_axes(strategy.name, (*rules.values(), *cuts.values()), mesh)
     check_cuts(strategy.name, model, cuts)
+    check_counted(strategy.name, strategy.accumulate)
     specs = param_specs(model, rules, mesh)
     places = strategy.homes(Places(specs, specs), model, mesh)
     order, cut = row_order(strategy, model, mesh), batch_specs(model, cuts)

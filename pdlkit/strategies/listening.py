@@ -4,9 +4,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from pdlkit.compat import trace_now, varying_axes
+from pdlkit.compat import sum_over, trace_now, varying_axes
 from pdlkit.errors import lesson
 from pdlkit.models.layers import Layers
 from pdlkit.records import Metrics
@@ -87,7 +86,7 @@ class Ear:
         if not self._cuts and self._micro is None:
             return total / weight
         # Two sums, for 0.7.2 cannot differentiate one of a pair by itself.
-        summed = lax.psum(total, self._cuts) if self._cuts else total
+        summed = sum_over(total, self._cuts) if self._cuts else total
         place = len(self.weights)
         whole = summed / self._whole_weight(weight, here)
         if self._micro is not None and self._micro.nudges is not None:
@@ -101,7 +100,7 @@ class Ear:
 
     def _whole_weight(self, weight, here: bool):
         if self._micro is None:
-            return lax.psum(weight, self._cuts)
+            return sum_over(weight, self._cuts)
         if not here:
             raise ValueError(
                 lesson(

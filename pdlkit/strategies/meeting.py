@@ -1,7 +1,8 @@
-"""How gradients come about on each device, and how they meet. Only here.
+"""How gradients come about on each device, and how they meet.
 
 A batch axis cut over a mesh axis leaves each device a part of every gradient;
-the parts are summed. Nothing else in the package sums gradients.
+the parts are summed, and only here: `pmap` takes a mean of its own, and what is
+compressed is summed by its codec.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from pdlkit.compat import vary, varying_axes
-from pdlkit.records import Collective, Model, ring_wire_bytes
+from pdlkit.records import Collective, Model
 from pdlkit.strategies.accumulating import accumulated
 from pdlkit.strategies.listening import Ear, Heard
 from pdlkit.strategies.placement import Places, axes_of, ways_of
@@ -35,8 +36,7 @@ def whole_share(
     """
 
     def share(params, batch):
-        cut = frozenset().union(*map(varying_axes, jax.tree.leaves(batch)))
-        axes = tuple(axis for axis in mesh.axis_names if axis in cut)
+        axes = cut_over(batch, mesh)
 
         def loss(params, batch, micro=None):
             ear = Ear(axes, micro=micro)
@@ -53,6 +53,12 @@ def whole_share(
         return grads, heard.metrics
 
     return share
+
+
+def cut_over(batch, mesh) -> tuple[str, ...]:
+    """Return the mesh axes that a batch is cut over; only inside `shard_map`."""
+    cut = frozenset().union(*map(varying_axes, jax.tree.leaves(batch)))
+    return tuple(axis for axis in mesh.axis_names if axis in cut)
 
 
 def vary_params(params, specs, cuts: tuple[str, ...]):
@@ -108,13 +114,13 @@ def _moves(shape, whole: P, kept: P, cuts, mesh, times):
     apart = tuple(axis for axis in cuts if axis not in axes_of(whole))
     held = ways_of(whole, mesh)
     size = shape.size * shape.dtype.itemsize // held
-    for axis in axes_of(kept) - axes_of(whole):
+    for axis in (axis for axis in kept if axis in axes_of(kept) - axes_of(whole)):
         group = mesh.shape[axis]
-        yield _collective("reduce_scatter", (axis,), group, size, times)
+        yield Collective.by_ring("reduce_scatter", (axis,), group, size, times)
         size //= group
-        yield _collective("all_gather", (axis,), group, size)
+        yield Collective.by_ring("all_gather", (axis,), group, size)
     rest = tuple(axis for axis in mesh.axis_names if axis in apart and axis not in axes_of(kept))
-    yield _collective("all_reduce", rest, ways_of(rest, mesh), size, times)
+    yield Collective.by_ring("all_reduce", rest, ways_of(rest, mesh), size, times)
 
 
 def mean_moves(calls, cuts: tuple[str, ...], mesh, *, times: int) -> Iterator[Collective]:
@@ -123,10 +129,6 @@ def mean_moves(calls, cuts: tuple[str, ...], mesh, *, times: int) -> Iterator[Co
     for call in calls:
         if call.operation == "mean" and group > 1:
             total, weight = call.arguments
-            yield _collective("all_reduce", cuts, group, total.bytes, call.times * times)
+            yield Collective.by_ring("all_reduce", cuts, group, total.bytes, call.times * times)
             if hasattr(weight, "bytes"):  # a plain number is multiplied, not sent
-                yield _collective("all_reduce", cuts, group, weight.bytes, call.times)
-
-
-def _collective(kind, axes, group, size, times=1) -> Collective:
-    return Collective(kind, axes, group, size, ring_wire_bytes(kind, group, size), times)
+                yield Collective.by_ring("all_reduce", cuts, group, weight.bytes, call.times)

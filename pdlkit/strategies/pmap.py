@@ -10,12 +10,12 @@ from jax.sharding import PartitionSpec as P
 
 from pdlkit.devices import check_mesh, grid
 from pdlkit.errors import lesson
-from pdlkit.models.parts import param_shapes
-from pdlkit.records import Program
+from pdlkit.records import Collective, Program
 from pdlkit.strategies.batch import batch_check
+from pdlkit.strategies.calls import calls_alone
+from pdlkit.strategies.data import DataParallel
 from pdlkit.strategies.listening import Ear, same_on_every_share
-from pdlkit.strategies.meeting import gradient_moves
-from pdlkit.strategies.placement import Places, check_axes
+from pdlkit.strategies.placement import check_axes
 from pdlkit.strategies.strategy import first_state, update
 
 
@@ -26,7 +26,8 @@ class PmapDataParallel:
     For reading old code: `pmap` runs one function on each device, and every
     array has a leading axis, one row a device. New code uses `DataParallel`.
 
-    Moves:  one all-reduce of the gradients a step.
+    Moves:  one all-reduce of the gradients a step; where `DataParallel` sums the total
+            of a `layers.mean` once, one more going back.
     Keeps:  all parameters and optimizer state on every device.
     Source: JAX documentation, https://docs.jax.dev/en/latest/migrate_pmap.html
     """
@@ -35,9 +36,11 @@ class PmapDataParallel:
 
     def moves(self, model, mesh):
         """What one step must send, as data: the line `Moves` of the docstring."""
-        shapes = param_shapes(model)
-        whole = jax.tree.map(lambda _: P(), shapes)
-        return gradient_moves(shapes, Places(whole, whole), (self.axis,), mesh)
+        there, ways = DataParallel(self.axis).moves(model, mesh), mesh.shape[self.axis]
+        calls = () if model.example is None else calls_alone(model, model.example)
+        totals = [call.arguments[0] for call in calls if call.operation == "mean" and ways > 1]
+        back = (Collective.by_ring("all_reduce", (self.axis,), ways, x.bytes) for x in totals)
+        return (*there, *back)
 
     def build(self, model, optimizer, mesh) -> Program:
         """Return the program; the mesh has one axis only, for `pmap` knows one.

@@ -35,7 +35,7 @@ def regather(params, places: Places, mesh: Mesh):
 
 
 def _whole(part, kept, home):
-    for dimension, entry in enumerate(kept):
+    for dimension, entry in reversed(list(enumerate(kept))):  # what was scattered last
         for axis in axes_of(entry) - axes_of(home):
             part = lax.all_gather(part, axis, axis=dimension, tiled=True)
     return part

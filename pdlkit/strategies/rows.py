@@ -1,5 +1,7 @@
 """The order in which stacked layers lie: each device's rows are its own layers."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import optax
@@ -28,16 +30,28 @@ def in_order(state: State, order, model: Model, optimizer, *, back: bool = False
     """
     if order is None:
         return state
+    moved = _moved(order, back)
+    about = param_shapes(model), _layer_axes(model)
+    memory = optax.tree_map_params(optimizer, moved, state.optimizer, *about)
+    return state._replace(params=in_rows(state.params, order, model, back=back), optimizer=memory)
+
+
+def in_rows(tree, order, model: Model, *, back: bool = False):
+    """Return a tree like the params whose stacked rows lie in this order, or back."""
+    if order is None:
+        return tree
+    return jax.tree.map(_moved(order, back), tree, param_shapes(model), _layer_axes(model))
+
+
+def _moved(order, back: bool) -> Callable:
     rows = np.argsort(order) if back else np.array(order)
-    shapes, layers = param_shapes(model), _layer_axes(model)
 
     def moved(array, shape, axis):
-        same = axis >= 0 and array.shape == shape.shape
-        return array.take(rows, axis) if same else array
+        # Adafactor keeps sums over the last dimensions alone; they belong to layers, too.
+        along = axis >= 0 and array.shape[: axis + 1] == shape.shape[: axis + 1]
+        return array.take(rows, axis) if along else array
 
-    params = jax.tree.map(moved, state.params, shapes, layers)
-    memory = optax.tree_map_params(optimizer, moved, state.optimizer, shapes, layers)
-    return state._replace(params=params, optimizer=memory)
+    return moved
 
 
 def _depth(model: Model) -> int:

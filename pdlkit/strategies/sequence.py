@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from pdlkit.errors import lesson
 from pdlkit.models import layers as whole
 from pdlkit.models.parts import is_axes
-from pdlkit.records import Collective, ring_wire_bytes
+from pdlkit.records import Collective
 from pdlkit.strategies.placement import ways_of
 from pdlkit.strategies.ring import pieces_of, ring_attention
 from pdlkit.strategies.spmd import Spmd
@@ -88,13 +88,16 @@ class RingAttention(Spmd):
 
     def _attention(self, q, k, v, *, causal=False):
         heads_first = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-        out: Any = ring_attention(*heads_first, self.axis, causal, self.zigzag)
+        out: Any = ring_attention(*heads_first, self.axis, causal, self._zigzags())
         return jnp.swapaxes(out, 1, 2)
 
     def _positions(self, length):
-        pieces = pieces_of(lax.axis_index(self.axis), lax.axis_size(self.axis), self.zigzag)
+        pieces = pieces_of(lax.axis_index(self.axis), lax.axis_size(self.axis), self._zigzags())
         piece = length // len(pieces)
         return jnp.concatenate([each * piece + jnp.arange(piece) for each in pieces])
+
+    def _zigzags(self) -> bool:
+        return self.zigzag and lax.axis_size(self.axis) > 1  # one device holds all, in order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +125,7 @@ class Ulysses(Spmd):
         return tuple(self._exchange(size, ways, times) for size, times in sizes)
 
     def _exchange(self, size: int, ways: int, times: int) -> Collective:
-        wire = ring_wire_bytes("all_to_all", ways, size)
-        return Collective("all_to_all", (self.axis,), ways, size, wire, times)
+        return Collective.by_ring("all_to_all", (self.axis,), ways, size, times)
 
     def _attention(self, q, k, v, *, causal=False):
         ways = lax.axis_size(self.axis)

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from pdlkit.errors import lesson
 from pdlkit.models.parts import is_axes, param_shapes
-from pdlkit.records import Collective, Model, ring_wire_bytes
+from pdlkit.records import Collective, Model
 from pdlkit.strategies.fetching import Fetched, fetches, mark
 from pdlkit.strategies.placement import Places, axes_of, ways_of
 from pdlkit.strategies.spmd import Spmd
@@ -146,9 +146,9 @@ class ZeRO(Spmd):
     def _of_one(self, shape, parts: int, ways: int, turns: int, fetched: Fetched):
         """Yield what one array sends: itself each time it is fetched, and its gradient."""
         part = shape.size * fetched.itemsize // parts // turns
-        wire = ring_wire_bytes("all_gather", ways, part)
-        yield Collective("all_gather", (self.axis,), ways, part, wire, fetched.times * turns)
-        yield Collective("reduce_scatter", (self.axis,), ways, part * ways, wire, turns)
+        along = (self.axis,)
+        yield Collective.by_ring("all_gather", along, ways, part, fetched.times * turns)
+        yield Collective.by_ring("reduce_scatter", along, ways, part * ways, turns)
 
 
 def _names(model: Model, shapes: list) -> list:

@@ -11,7 +11,7 @@ from pdlkit.collectives.halo import halo_exchange, halo_exchange_hops
 from pdlkit.collectives.running import permutes
 from pdlkit.errors import lesson
 from pdlkit.models import layers as whole
-from pdlkit.records import Collective, ring_wire_bytes
+from pdlkit.records import Collective
 from pdlkit.strategies.calls import Call
 from pdlkit.strategies.spmd import Spmd
 
@@ -51,8 +51,7 @@ class SpatialParallel(Spmd):
         first = next((call for call in calls if call.operation == "conv"), None)
         sent = [each for call in calls for each in _sent(call, ways, call is first)]
         return tuple(
-            Collective(kind, (self.axis,), ways, size, ring_wire_bytes(kind, ways, size), times)
-            for kind, size, times in sent
+            Collective.by_ring(kind, (self.axis,), ways, size, times) for kind, size, times in sent
         )
 
     def _conv(self, x, w, b=0.0, *, padding="SAME", stride=1):
@@ -90,16 +89,21 @@ def _margins(x, w, b=0.0, *, padding="SAME", stride=1):
     """
     del b
     height = w.shape[0]
-    if padding != "SAME" and height > stride:
+    if isinstance(padding, str):
+        sides = x.shape[ROWS : COLUMNS + 1]
+        padding = lax.padtype_to_pads(sides, w.shape[:2], (stride, stride), padding)
+    (above, below), _ = padding
+    wanted = max(height - stride, 0)
+    if above + below != wanted:
         raise ValueError(
             lesson(
-                f"a convolution with padding={padding!r} and a kernel of {height} rows loses "
-                f"{height - stride} of an image's.",
-                why="SpatialParallel keeps slabs of one size, so an image keeps its rows.",
+                f"a convolution puts {above + below} rows round an image, where a kernel of "
+                f"{height} rows in strides of {stride} wants {wanted}.",
+                why="SpatialParallel keeps slabs of one size, so an image loses and gains no row.",
                 fix='padding="SAME".',
             )
         )
-    return lax.padtype_to_pads(x.shape[ROWS : COLUMNS + 1], w.shape[:2], (stride, stride), padding)
+    return padding
 
 
 def _sent(call: Call, ways: int, on_images: bool) -> Iterator[tuple[str, int, int]]:

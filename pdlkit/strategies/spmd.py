@@ -10,6 +10,7 @@ from pdlkit.errors import lesson
 from pdlkit.models.parts import param_shapes
 from pdlkit.records import Collective, Model, Program
 from pdlkit.strategies.calls import Call, local_calls
+from pdlkit.strategies.disagreeing import collision, no_part, out_of_step
 from pdlkit.strategies.everywhere import each_device
 from pdlkit.strategies.layout import Layout, assemble, lay_out
 from pdlkit.strategies.meeting import (
@@ -125,9 +126,14 @@ class Spmd:
         )
 
     def __or__(self, other: "Spmd") -> "Spmd":
-        if not isinstance(other, Spmd):
+        if isinstance(other, Spmd):
+            return Hybrid((*self.split(), *other.split()))
+        if hasattr(other, "__ror__"):  # Compressed
             return NotImplemented
-        return Hybrid((*self.split(), *other.split()))
+        raise TypeError(no_part(f"{self.name} | {type(other).__name__}", other))
+
+    def __ror__(self, other) -> "Spmd":
+        raise TypeError(no_part(f"{type(other).__name__} | {self.name}", other))
 
     def split(self) -> "tuple[Spmd, ...]":
         """The strategies it is made of; of most, itself."""
@@ -148,6 +154,24 @@ class Spmd:
         return assemble(layout, gradients, on=lambda mesh, opt: self.build(model, opt, mesh))
 
 
+def check_inner(who: str, inner) -> None:
+    """Raise if a strategy cannot be changed by `who`: if it builds its program itself.
+
+    Raises:
+        ValueError: it does; what it does then would be left out without a word.
+    """
+    if not isinstance(inner, Spmd) or type(inner).build is not Spmd.build:
+        name = type(inner).__name__
+        raise ValueError(
+            lesson(
+                f"{who}({name}(...)) cannot be.",
+                why=f"{name} puts its steps together itself, and so does {who}.",
+                fix=f"{who} round DataParallel, TensorParallel or a hybrid of such; or {name} "
+                "alone.",
+            )
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Hybrid(Spmd):
     """Several strategies at once, each on a mesh axis of its own: `a | b`."""
@@ -157,7 +181,16 @@ class Hybrid(Spmd):
     def __post_init__(self):
         self._join("rules")
         self.cuts()
+        self._check_axes()
         self._one("how many micro-batches there are", lambda part: part.accumulate > 1)
+
+    def _check_axes(self):
+        owner: dict[str, Spmd] = {}
+        for part in self.parts:
+            for axis in sorted(axes_of((*part.rules().values(), *part.cuts().values()))):
+                if axis in owner:
+                    raise ValueError(collision(owner[axis], part, f"what mesh axis `{axis}` cuts"))
+                owner[axis] = part
 
     def split(self):
         return self.parts
@@ -189,7 +222,7 @@ class Hybrid(Spmd):
                 for axis in sorted(axes_of(axes)):
                     if (name, axis) in owner:
                         raise ValueError(
-                            _collision(owner[name, axis], part, f"`{name}` of its cuts")
+                            collision(owner[name, axis], part, f"`{name}` of its cuts")
                         )
                     owner[name, axis] = part
                     joined[name] = (*joined.get(name, ()), axis)
@@ -206,9 +239,11 @@ class Hybrid(Spmd):
         layout = lay_out(self, model, None, mesh)
         for part in self.parts:
             if part.by_permutes:
-                raise ValueError(_out_of_step(own, part))
-            if part is not own and (part.accumulate > 1 or part.around(abs, layout) is not abs):
-                raise ValueError(_collision(own, part, what))
+                raise ValueError(out_of_step(own, part))
+            # It would have to stand round a loss that a pipeline never takes in one piece.
+            wraps = part.around(abs, layout) is not abs
+            if part is not own and (part.accumulate > 1 or wraps):
+                raise ValueError(collision(own, part, what))
         return own.gradients(model, layers, mesh)
 
     def around(self, loss, layout):
@@ -236,7 +271,7 @@ class Hybrid(Spmd):
         """Return the one part that says something; None if none does."""
         own = [part for part in self.parts if says(part)]
         if len(own) > 1:
-            raise ValueError(_collision(own[0], own[1], what))
+            raise ValueError(collision(own[0], own[1], what))
         return own[0] if own else None
 
     def _join(self, table, *arguments):
@@ -244,22 +279,6 @@ class Hybrid(Spmd):
         for part in self.parts:
             for name, value in getattr(part, table)(*arguments).items():
                 if name in joined:
-                    raise ValueError(_collision(owner[name], part, f"`{name}` of its {table}"))
+                    raise ValueError(collision(owner[name], part, f"`{name}` of its {table}"))
                 joined[name], owner[name] = value, part
         return joined
-
-
-def _out_of_step(own, other) -> str:
-    return lesson(
-        f"{own.name} | {other.name} cannot be: not all devices run a layer at the same time.",
-        why="messages to neighbours are matched among all devices, and would go astray.",
-        fix="Ulysses for sequences, whose exchanges stay within a stage; or no pipeline.",
-    )
-
-
-def _collision(one, other, what) -> str:
-    return lesson(
-        f"{one.name} | {other.name} cannot be: both say {what}.",
-        why="in a hybrid each part changes something else.",
-        fix="give one of them another axis, or leave one out.",
-    )

@@ -15,6 +15,7 @@ from pdlkit.records import Collective, Model
 from pdlkit.strategies.clocks import Clocks, clock_table, drawn_seconds
 from pdlkit.strategies.layout import Remembered, assemble, lay_out
 from pdlkit.strategies.meeting import meet, whole_share
+from pdlkit.strategies.placement import check_axes
 from pdlkit.strategies.spmd import Spmd
 
 
@@ -158,6 +159,7 @@ class BoundedStaleness(Stale):
         Each step every device pushes its gradients; it pulls the weights only when
         there are newer ones than it has.
         """
+        check_axes(self.name, [self.axis], mesh)
         devices = mesh.shape[self.axis]
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(param_shapes(model)))
         times = {"push": self.steps * devices, "pull": int(self.clocks(devices).pulled.sum())}

@@ -84,8 +84,17 @@ class TaskParallel:
         """Return [members, ...], the state of each before any update."""
 
         def each(param, shape):
-            one = param.shape == shape.shape
-            return jnp.broadcast_to(param, (self.members, *shape.shape)) if one else param
+            rows = (self.members, *shape.shape)
+            if param.shape not in (shape.shape, rows):
+                raise ValueError(
+                    lesson(
+                        f"an array of the params has shape {list(param.shape)}.",
+                        why=f"one of the model has {list(shape.shape)}, and {self.members} members "
+                        f"of their own have {list(rows)}.",
+                        fix="the params of one, or of all members, stacked.",
+                    )
+                )
+            return jnp.broadcast_to(param, rows)
 
         params = jax.tree.map(each, params, param_shapes(model))
         state = jax.vmap(lambda params: first_state(optimizer, params))(params)

@@ -108,11 +108,11 @@ def play_tasks(queues: Queues, seconds: Sequence[float], names: Sequence[str] = 
     Raises:
         ValueError: a task that is assigned has no length.
     """
-    if any(not 0 <= task < len(seconds) for row in queues.rows for task in row):
+    unknown = [task for row in queues.rows for task in row if not 0 <= task < len(seconds)]
+    if unknown:
         raise ValueError(
             lesson(
-                f"there are {len(seconds)} lengths, but task {max(map(max, queues.rows))} is "
-                "assigned.",
+                f"there are {len(seconds)} lengths, but task {unknown[-1]} is assigned.",
                 why="a task is played for as long as it takes.",
                 fix="one figure for each task, in seconds.",
             )

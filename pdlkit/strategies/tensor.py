@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 from jax import lax
 
+from pdlkit.compat import varying_axes
+from pdlkit.errors import lesson
 from pdlkit.models import layers as whole
-from pdlkit.records import Collective, ring_wire_bytes
+from pdlkit.records import Collective
 from pdlkit.strategies.calls import Call
 from pdlkit.strategies.spmd import Spmd
 from pdlkit.strategies.vocabulary import cross_entropy_of_part, rows_of_part
@@ -57,7 +59,7 @@ class TensorParallel(Spmd):
             return ()
         sent, along = (self._sent_in_parts if self.sequence else self._sent), (self.axis,)
         return tuple(
-            Collective(kind, along, ways, size, ring_wire_bytes(kind, ways, size), each.times)
+            Collective.by_ring(kind, along, ways, size, each.times)
             for each in calls
             for kind, size in sent(each, ways)
         )
@@ -66,13 +68,16 @@ class TensorParallel(Spmd):
         return whole.up(self._gathered(x), w, b)
 
     def _down(self, x, w, b=0.0):
+        self._check_cut("`layers.down`", w, "mlp")
         return self._summed(whole.down(x, w)) + b
 
     def _embed(self, tokens, table):
+        self._check_cut("`layers.embed`", table, "vocabulary")
         tokens = self._gathered(tokens) if self.sequence else tokens
         return self._summed(rows_of_part(tokens, table, self.axis))
 
     def _cross_entropy(self, logits, labels):
+        self._check_cut("`layers.cross_entropy`", logits, "vocabulary")
         if not self.sequence:
             return cross_entropy_of_part(logits, labels, self.axis)
         losses = cross_entropy_of_part(logits, self._gathered(labels), self.axis)
@@ -89,6 +94,20 @@ class TensorParallel(Spmd):
         if not self.sequence:
             return lax.psum(x, self.axis)
         return lax.psum_scatter(x, self.axis, scatter_dimension=SEQ, tiled=True)
+
+    def _check_cut(self, operation: str, array, name: str) -> None:
+        # With `sequence` every array is marked as a device's own, and none can be told apart.
+        if lax.axis_size(self.axis) > 1 and self.axis not in varying_axes(array):
+            raise ValueError(
+                lesson(
+                    f"{operation} is given an array of shape {list(array.shape)} that "
+                    f"{self.name} does not cut.",
+                    why=f"what the {lax.axis_size(self.axis)} devices of `{self.axis}` make of "
+                    "their parts is summed up, and of a whole it would be as many times too much.",
+                    fix=f'name that dimension of the weights "{name}" in model.axes, or let the '
+                    "model do this without `layers`.",
+                )
+            )
 
     def _sent(self, call: Call, _: int) -> Iterator[tuple[str, int]]:
         """Yield the kind and bytes of what one call sends, there and back."""

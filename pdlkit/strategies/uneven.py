@@ -13,8 +13,9 @@ from jax.sharding import PartitionSpec as P
 from pdlkit.devices import check_mesh
 from pdlkit.errors import lesson
 from pdlkit.models.parts import param_shapes
-from pdlkit.records import Program
+from pdlkit.records import Collective, Program
 from pdlkit.strategies.batch import batch_check
+from pdlkit.strategies.calls import calls_alone
 from pdlkit.strategies.meeting import gradient_moves
 from pdlkit.strategies.placement import Places, check_axes
 from pdlkit.strategies.strategy import first_state, update
@@ -29,7 +30,8 @@ class UnevenDataParallel:
     computes on padding. With shares in proportion to their speeds, all are ready at
     the same time; `balanced_shares` finds them.
 
-    Moves:  one all-reduce of the gradients a step.
+    Moves:  one all-reduce of the gradients a step, and before it one of the weight of
+            each `layers.mean`.
     Keeps:  all parameters and optimizer state on every device.
     Source: Tyagi and Sharma 2020, "Taming Resource Heterogeneity in Distributed ML
             Training with Dynamic Batching", https://arxiv.org/abs/2305.12213
@@ -40,7 +42,14 @@ class UnevenDataParallel:
 
     def moves(self, model, mesh):
         """What one step must send, as data: the line `Moves` of the docstring."""
-        return gradient_moves(param_shapes(model), _whole(model), (self.axis,), mesh)
+        group = mesh.shape[self.axis]
+        calls = () if model.example is None else calls_alone(model, model.example)
+        weights = [call.arguments[1] for call in calls if call.operation == "mean" and group > 1]
+        sizes = [getattr(weight, "bytes", np.float32().nbytes) for weight in weights]
+        return (
+            *(Collective.by_ring("all_reduce", (self.axis,), group, size) for size in sizes),
+            *gradient_moves(param_shapes(model), _whole(model), (self.axis,), mesh),
+        )
 
     def build(self, model, optimizer, mesh) -> Program:
         """Return the program on this mesh.

@@ -51,8 +51,9 @@ def run_tasks(
         assign: `round_robin`, `longest_first` or `work_stealing`.
 
     Raises:
-        ValueError: there are no tasks or no devices.
-        Exception: what a task raised; tasks that had not begun are left out.
+        ValueError: there are no tasks or no devices, or not each task is assigned once.
+        Exception: what a task raised; tasks that had not begun are left out, as they
+            are after an interrupt.
     """
     devices = jax.devices() if devices is None else list(devices)
     if not tasks or not devices:
@@ -63,14 +64,32 @@ def run_tasks(
                 fix="at least one of both.",
             )
         )
-    crew = _Crew(tasks, assign([task.cost for task in tasks], len(devices)))
+    queues = assign([task.cost for task in tasks], len(devices))
+    _check_queues(queues, len(tasks), len(devices))
+    crew = _Crew(tasks, queues)
     with ThreadPoolExecutor(len(devices)) as pool:
         ended = [pool.submit(crew.work, place, device) for place, device in enumerate(devices)]
-    for each in ended:
-        each.result()  # raises what the task raised
+        try:
+            for each in ended:
+                each.result()  # raises what the task raised
+        except BaseException:  # an interrupt, too
+            crew.stop()
+            raise
     events = sorted(crew.events, key=lambda event: event.start)
     results = tuple(crew.results[i] for i in range(len(tasks)))
     return TaskRun(tuple(events), len(devices), "measured", results)
+
+
+def _check_queues(queues: Queues, tasks: int, devices: int) -> None:
+    assigned = sorted(task for row in queues.rows for task in row)
+    if len(queues.rows) != devices or assigned != list(range(tasks)):
+        raise ValueError(
+            lesson(
+                f"{tasks} tasks on {devices} devices are assigned as {list(queues.rows)}.",
+                why=f"each of the tasks 0 to {tasks - 1} is run once, by one of {devices} devices.",
+                fix="a row of task numbers for each device: Queues(((0, 2), (1,))).",
+            )
+        )
 
 
 class _Crew:
@@ -89,6 +108,12 @@ class _Crew:
             while taken := self._next(place):
                 self._run(*taken, place, device)
 
+    def stop(self) -> None:
+        """Let nobody begin another task."""
+        with self._lock:
+            for row in self._waiting:
+                row.clear()
+
     def _next(self, place: int) -> tuple[int, bool] | None:
         with self._lock:
             return next_task(self._waiting, place, steals=self._steals)
@@ -98,9 +123,7 @@ class _Crew:
         try:
             result = jax.block_until_ready(task.run(device))
         except BaseException:
-            with self._lock:  # nobody begins another
-                for row in self._waiting:
-                    row.clear()
+            self.stop()
             raise
         self.results[number] = result
         self.events.append(TaskEvent(task.name, number, place, start, self._now(), stolen))

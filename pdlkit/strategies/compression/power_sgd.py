@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdlkit.errors import lesson
+from pdlkit.models.floats import at_least_float32
 from pdlkit.strategies.compression.codec import Codec, Message, Sent
 
 
@@ -64,7 +65,8 @@ class PowerSGD(Codec):
         sides = _sides(x.shape)
         tall = sides[0] > sides[1]
         matrix = x.reshape(sides).T if tall else x.reshape(sides)  # [n, m]
-        p = jnp.linalg.qr(lax.psum(matrix @ kept, axes))[0]  # [n, r]
+        wide = at_least_float32(lax.psum(matrix @ kept, axes))  # LAPACK knows no bfloat16
+        p = jnp.linalg.qr(wide)[0].astype(x.dtype)  # [n, r]
         own = matrix.T @ p  # [m, r]
         q = lax.psum(own, axes)
 

@@ -14,6 +14,7 @@ from pdlkit.records import Model, Parts
 from pdlkit.schedules import Table
 from pdlkit.strategies.accumulating import divided, together, whole_weights
 from pdlkit.strategies.listening import Ear, Heard, Micro
+from pdlkit.strategies.meeting import cut_over
 from pdlkit.strategies.pipeline.plan import plan
 from pdlkit.strategies.pipeline.running import Network, get, run, zeros_of
 from pdlkit.strategies.placement import ways_of
@@ -39,8 +40,7 @@ def staged_share(
     replaced = {**replaced, "note": ALONE.note}
 
     def share(params, batch):
-        cut = frozenset().union(*map(varying_axes, jax.tree.leaves(batch)))
-        axes = tuple(name for name in mesh.axis_names if name in cut)
+        axes = cut_over(batch, mesh)
         batches = divided(batch, times)
         params = with_own_ends(params, axis)
         # An ear from outside: a mean over the batch cannot be had within a stage.

@@ -6,13 +6,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from pdlkit.errors import fitting_sizes, lesson
 from pdlkit.models.layers import ALONE
 from pdlkit.models.parts import param_shapes
-from pdlkit.records import Collective, ring_wire_bytes
+from pdlkit.records import Collective
 from pdlkit.schedules import Table, check, one_f_one_b
+from pdlkit.strategies.batch import specs_of_arrays
+from pdlkit.strategies.calls import example_of
 from pdlkit.strategies.layout import Layout
 from pdlkit.strategies.pipeline.plan import plan
 from pdlkit.strategies.pipeline.sharing import cuttable, staged_share, with_own_ends
@@ -26,9 +27,10 @@ class Pipeline(Spmd):
     All devices keep step: a tick lasts as long as its longest op. What a model notes
     is not handed out.
 
-    Moves:  the activations of one micro-batch, on every hop and in every tick in which
-            any stage has some to send; one all-reduce of the weights before and after
-            the blocks.
+    Moves:  the activations of one micro-batch, or their gradients, on every hop and in
+            every tick in which any stage has some to send (on a hop that hardly ever
+            rests, in every tick); one all-reduce of the gradients of the weights before
+            and after the blocks; one of the loss.
     Keeps:  1/n of the blocks on each of n devices, and the activations of as many
             micro-batches as the schedule needs.
     Source: Huang et al. 2019, "GPipe", https://arxiv.org/abs/1811.06965
@@ -86,6 +88,8 @@ class Pipeline(Spmd):
         return lambda params, *rest: loss(with_own_ends(params, self.axis), *rest)
 
     def step_moves(self, layout, calls):
+        if layout.mesh.shape[self.axis] == 1:
+            return ()
         table = self.table(layout.mesh)
         ready = plan(table)
         times = [int(n.sum()) for n, hop in zip(ready.sends, ready.hops, strict=True) if hop]
@@ -98,9 +102,8 @@ class Pipeline(Spmd):
         )
 
     def _move(self, kind: str, shape, mesh: Mesh, times: int = 1) -> Collective:
-        group, size = mesh.shape[self.axis], shape.size * shape.dtype.itemsize
-        wire = ring_wire_bytes(kind, group, size)
-        return Collective(kind, (self.axis,), group, size, wire, times)
+        size = shape.size * shape.dtype.itemsize
+        return Collective.by_ring(kind, (self.axis,), mesh.shape[self.axis], size, times)
 
 
 def _message(layout: Layout, microbatches: int):
@@ -112,10 +115,8 @@ def _message(layout: Layout, microbatches: int):
         rows, *rest = NamedSharding(mesh, spec).shard_shape(shape.shape)
         return jax.ShapeDtypeStruct((rows // microbatches, *rest), shape.dtype)
 
-    specs = layout.batch
-    if isinstance(specs, P):
-        specs = jax.tree.map(lambda _: layout.batch, model.example)
-    batch = jax.tree.map(part, model.example, specs)
+    example = example_of(model)
+    batch = jax.tree.map(part, example, specs_of_arrays(layout.batch, example))
     first = lambda params, batch: parts.first(params, batch, ALONE)  # noqa: E731
     return jax.eval_shape(first, param_shapes(model)["first"], batch)
 
