@@ -801,7 +801,7 @@ MISTAKES = {
         r"shape \[4, 10, 8, 1\] come back as \[4, 12, 8, 1\].*\n.*\n.*multiples of 4",
     ),
     "more than all experts": (
-        lambda: pdl.models.moe(experts=4, top_k=8),
+        lambda: loss_of(pdl.models.moe(experts=4, top_k=8), *words()),
         r"cannot go through top_k=8 of 4 experts",
     ),
 }

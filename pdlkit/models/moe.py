@@ -5,7 +5,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from pdlkit.errors import lesson
 from pdlkit.models import decoder
 from pdlkit.models.parts import from_parts
 from pdlkit.records import Model, Parts
@@ -58,12 +57,8 @@ def moe(  # noqa: PLR0913  figures
             `top_k` a block.
         padding: the target that is not counted in the loss.
 
-    Raises:
-        ValueError: a token would go through more experts than there are.
-
     Source: Fedus et al. 2021, "Switch Transformers", https://arxiv.org/abs/2101.03961
     """
-    _check_choices(top_k, experts)
 
     def init(key):
         first, middle, last = jax.random.split(key, 3)
@@ -90,17 +85,6 @@ def moe(  # noqa: PLR0913  figures
     parts = Parts(_first, block, finish)
     model = from_parts(parts, _logits, init=init, axes=AXES)
     return model._replace(batch_axes=decoder.BATCH_AXES, padding=padding)
-
-
-def _check_choices(top_k: int, experts: int) -> None:
-    if not 1 <= top_k <= experts:
-        raise ValueError(
-            lesson(
-                f"a token cannot go through top_k={top_k} of {experts} experts.",
-                why="it chooses different ones, and at least one.",
-                fix=f"top_k from 1 to {experts}, or more experts.",
-            )
-        )
 
 
 def _first(params, batch, layers):

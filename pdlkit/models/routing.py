@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdlkit.errors import lesson
 from pdlkit.models.floats import at_least_float32
 
 
@@ -79,6 +80,7 @@ def slot_count(tokens: int, experts: int, *, top_k: int, capacity: float | None)
 
 def route(x, gate, *, top_k: int, slots: int):
     """[token, embed], [embed, expert] -> where each token sits, and the figures."""
+    _check_choices(top_k, gate.shape[-1])
     # Whatever the tokens are in, for the last digit says where a token goes.
     share = jax.nn.softmax(at_least_float32(x) @ at_least_float32(gate))  # [token, expert]
     weight, expert = lax.top_k(share, top_k)  # [token, choice]
@@ -90,6 +92,17 @@ def route(x, gate, *, top_k: int, slots: int):
     slot = (before * asked).sum(-1).reshape(expert.T.shape).T  # [token, choice]
     load, dropped = asked.sum(0).astype(share.dtype), (slot >= slots).sum().astype(share.dtype)
     return Seats(expert, slot, weight), Routing(load, share.sum(0), dropped)
+
+
+def _check_choices(top_k: int, experts: int) -> None:
+    if not 1 <= top_k <= experts:
+        raise ValueError(
+            lesson(
+                f"a token cannot go through top_k={top_k} of {experts} experts.",
+                why="it chooses different ones, and at least one.",
+                fix=f"top_k from 1 to {experts}, or more experts.",
+            )
+        )
 
 
 def dispatch(x, seats: Seats, *, experts: int, slots: int):

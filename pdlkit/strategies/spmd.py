@@ -155,7 +155,7 @@ class Spmd:
 
 
 def check_inner(who: str, inner) -> None:
-    """Raise if a strategy cannot be changed by `who`: if it builds its program itself.
+    """Raise if `who` cannot change a strategy, which builds its program itself.
 
     Raises:
         ValueError: it does; what it does then would be left out without a word.
