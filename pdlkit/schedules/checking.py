@@ -59,9 +59,9 @@ def check_orders(orders: Orders, placement: Sequence[int]) -> None:
             )
         )
     for device, order in enumerate(orders):
+        own = [k for k, where in enumerate(placement) if where == device]
         for task in order:
             _check_kind(task)
-            own = [k for k, where in enumerate(placement) if where == device]
             if task.virtual not in own:
                 raise ValueError(
                     lesson(
