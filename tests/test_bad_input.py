@@ -459,6 +459,18 @@ def worded(tree) -> set[str]:
     return found
 
 
+def worded_elsewhere(tree) -> set[str]:
+    """Return the names that a module imports from one that words them."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("pdlkit."):
+            path = PACKAGE.parent / f"{node.module.replace('.', '/')}.py"
+            if path.exists():
+                there = worded(ast.parse(path.read_text(encoding="utf-8")))
+                found |= there & {name.name for name in node.names}
+    return found
+
+
 @pytest.mark.parametrize(
     "path",
     [path for path in MODULES if path != ALONE_IN_ITS_PROCESS],
@@ -467,7 +479,7 @@ def worded(tree) -> set[str]:
 def test_every_error_is_worded_by_the_one_helper(path):
     """Whatever the package raises itself was worded by `lesson`, so has its why and its try."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    helpers, wrong = worded(tree), []
+    helpers, wrong = worded(tree) | worded_elsewhere(tree), []
     for node in ast.walk(tree):
         if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
             continue  # passed on as it came

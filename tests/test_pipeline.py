@@ -299,7 +299,7 @@ WRONG = {
     "overlap": (Pipeline(LATE), {"stage": 2}, r"^device 0 has two ops at tick 0"),
     "groups": (Pipeline(schedules.interleaved, 6), {"stage": 4}, r"^6 micro-batches are no multi"),
     "axis": (Pipeline(axis="pipe"), {"stage": 4}, r"works along mesh axis `pipe`"),
-    "nothing": (Pipeline(microbatches=0), {"stage": 2}, r"^microbatches=0 is less than"),
+    "nothing": (Pipeline(microbatches=0), {"stage": 2}, r"^microbatches=0 is no number of"),
 }
 
 

@@ -189,8 +189,8 @@ def counted(moves):
         ),
         (
             lambda: (strided(stride=1, padding="VALID"), 2),
-            r"padding='VALID' and a kernel of 3 rows loses 2 of an image's\.\n"
-            r'  why: .* keeps its rows\.\n  try: padding="SAME"\.',
+            r"puts 0 rows round an image, where a kernel of 3 rows in strides of 1 wants 2\.\n"
+            r'  why: .* no row\.\n  try: padding="SAME"\.',
         ),
         (lambda: (pooled(16), 3), r"a `rows` of 16 does not divide among rows=3\.\n  why: "),
         (
