@@ -348,3 +348,19 @@ def test_the_seed_is_kept(tmp_path, program, patients):
     """A run knows the seed of its order, so that it can go on in the same one."""
     path = pdl.save(pdl.fit(program, patients, steps=1, seed=3), tmp_path / "run")
     assert pdl.load(path, program, patients).seed == 3
+
+
+def test_a_seed_of_numpy(tmp_path, program, patients):
+    """It may come out of `np.arange`."""
+    run = pdl.fit(program, patients, steps=1, seed=np.int64(3))
+    assert pdl.load(pdl.save(run, tmp_path / "run"), program, patients).seed == 3
+
+
+def test_bfloat16_comes_back(tmp_path, patients):
+    """Numbers that NumPy has no name for come back as what they were."""
+    adam = optax.adam(1e-3, mu_dtype=jnp.bfloat16)
+    program = pdl.DataParallel().build(patients.model, adam, pdl.mesh(data=8))
+    run = pdl.fit(program, patients, steps=2)
+    back = pdl.load(pdl.save(run, tmp_path / "run"), program, patients)
+    jax.tree.map(np.testing.assert_array_equal, back.state, run.state)
+    assert "bfloat16" in {leaf.dtype.name for leaf in jax.tree.leaves(back.state)}

@@ -123,6 +123,8 @@ def test_a_moved_run_is_kept_whole(build, patients, tmp_path):
         (pdl.Set(devices=7), r"7"),
         (pdl.Set(devices=9), r"^training cannot go on with 9 devices\.\n  why: 8 are here\."),
         (pdl.Set(devices=0), r"^training cannot go on with 0 devices\."),
+        (pdl.Set(devices=8 / 2), r"^training cannot go on with 4\.0 devices\."),
+        (pdl.Set(learning_rate=9.0, devices=7), r"7"),
         (pdl.Drop(8), r"^there is no device 8 .*\n  why: the mesh has 8, counted from 0"),
         (pdl.Slow(-1, 0.1), r"^there is no device -1 "),
     ],
@@ -139,6 +141,50 @@ def test_what_cannot_be_is_refused_and_training_goes_on(answer, message, build, 
     with pytest.raises(ValueError, match=message) as caught:
         pdl.fit(program, patients, steps=10, watch=at(3, answer))
     assert len(caught.value.run.history) == 4
+
+
+def test_a_scheduled_learning_rate_cannot_be_set(patients):
+    """The schedule would overwrite it in the next step; so it is refused, by its reason."""
+    schedule = optax.cosine_decay_schedule(0.05, 100)
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=schedule)
+    program = pdl.DataParallel().build(patients.model, optimizer, pdl.mesh(data=8))
+    watch = Listener({1: pdl.Set(learning_rate=0.01)})
+    run = pdl.fit(program, patients, steps=4, watch=watch)
+    assert (run.ended, watch.told[0].learning_rate) == ("done", None)
+    assert "follows a schedule" in str(watch.errors[0])
+
+
+def test_a_nan_seen_while_moving_is_no_refusal(build, patients):
+    """Who asks for other devices after a loss of NaN is told of the NaN, by its step."""
+    x, y = patients.batch(3)
+
+    class Poisoned:
+        def __getattr__(self, name):
+            return getattr(patients.batches, name)
+
+        def batch(self, k, seed=0):
+            return (np.full_like(x, 1e30), y) if k == 11 else patients.batch(k, seed)
+
+    work = dataclasses.replace(patients, batches=Poisoned())
+    watch = Listener({12: pdl.Set(devices=2)})
+    with pytest.raises(pdl.NotFinite) as caught:
+        pdl.fit(build(pdl.DataParallel()), work, steps=20, watch=watch)
+    assert (caught.value.step, watch.errors) == (11, [])
+
+
+def test_the_optimizer_goes_along_where_only_the_memory_does_not_fit(patients):
+    """Of clocks that let one device be ahead of nobody, momentum is kept all the same."""
+    strategy = pdl.BoundedStaleness(bound=2)
+    program = strategy.build(patients.model, patients.optimizer, pdl.mesh(data=8))
+    answers = {4: pdl.Set(learning_rate=0.01), 5: pdl.Set(devices=1)}
+    run = pdl.fit(program, patients, steps=6, watch=Listener(answers))
+    before = pdl.fit(program, patients, steps=6, watch=Listener({4: answers[4]}))
+    assert run.program.mesh.size == 1
+    assert_close(
+        jax.device_get(run.program.whole(run.state).optimizer),
+        jax.device_get(before.program.whole(before.state).optimizer),
+    )
+    assert float(run.state.optimizer.hyperparams["learning_rate"]) == np.float32(0.01)
 
 
 def test_a_strategy_of_one_device_stays_there(patients):

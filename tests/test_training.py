@@ -273,7 +273,7 @@ def test_set_needs_a_learning_rate_to_set(patients):
     program = pdl.DataParallel().build(patients.model, optax.sgd(0.1), pdl.mesh(data=8))
     message = (
         r"^this optimizer keeps no learning rate that could be set\.\n"
-        r"  why: it is a constant of the compiled step\.\n"
+        r"  why: it is a constant of the compiled step, or follows a schedule\.\n"
         r"  try: optax\.inject_hyperparams\(optax\.sgd\)\(learning_rate=0\.1\)\.$"
     )
     with pytest.raises(ValueError, match=message):

@@ -87,10 +87,13 @@ class Loop:
         """
         match signal:
             case Set(learning_rate, devices):
+                there = None  # found first: what is refused changes nothing
+                if devices is not None and devices != self.program.mesh.size:
+                    there = resized(self.program, self.work, devices)
                 if learning_rate is not None:
                     self._set_learning_rate(learning_rate)
-                if devices is not None and devices != self.program.mesh.size:
-                    self._move(resized(self.program, self.work, devices))
+                if there is not None:
+                    self._move(there)
             case Drop(device):
                 self._move(without(self.program, self.work, device))
             case Slow(device, seconds):
@@ -135,7 +138,9 @@ class Loop:
 
     def _learning_rates(self) -> list:
         found = optax.tree_utils.tree_get_all_with_path(self._state.optimizer, "learning_rate")
-        return [leaf for _, leaf in found]
+        leaves = [leaf for _, leaf in found]
+        # A schedule keeps a state of that name, too, and would overwrite what is set.
+        return leaves if all(hasattr(leaf, "dtype") for leaf in leaves) else []
 
     def _set_learning_rate(self, learning_rate: float) -> None:
         found = self._learning_rates()
@@ -143,7 +148,7 @@ class Loop:
             raise ValueError(
                 lesson(
                     "this optimizer keeps no learning rate that could be set.",
-                    why="it is a constant of the compiled step.",
+                    why="it is a constant of the compiled step, or follows a schedule.",
                     fix="optax.inject_hyperparams(optax.sgd)(learning_rate=0.1).",
                 )
             )

@@ -23,7 +23,7 @@ def resized(program: Program, work, count: int) -> Program:
     """
     own = list(program.mesh.devices.flat)
     here = own + [each for each in own[0].client.devices() if each not in own]
-    if not 1 <= count <= len(here):
+    if not hasattr(count, "__index__") or not 1 <= count <= len(here):
         raise ValueError(
             lesson(
                 f"training cannot go on with {count} devices.",
@@ -64,17 +64,29 @@ def without(program: Program, work, place: int) -> Program:
 def carry(state: State, here: Program, there: Program, work) -> State:
     """Return the state as another program of the same strategy wants it.
 
-    It goes by way of what one device would keep. Where the two remember something
-    else beside, the weights and the count of steps go along, and the rest begins anew.
+    It goes by way of what one device would keep. Where the two do not remember alike,
+    the weights and the count of steps go along, the optimizer's state if it fits, and
+    what the strategy itself remembers begins anew.
     """
     wanted = placed_shapes(there, work.model)
     whole = jax.device_get(here.whole(state))
     moved = there.spread(whole)
-    if jax.tree.map(np.shape, moved) == jax.tree.map(np.shape, wanted):
-        return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), moved, wanted)
+    if _alike(moved, wanted):
+        return _placed(moved, wanted)
     fresh = there.init(here.gather(state))
     step = np.full(fresh.step.shape, np.ravel(whole.step)[0], fresh.step.dtype)
-    return fresh._replace(step=jax.device_put(step, fresh.step.sharding))
+    fresh = fresh._replace(step=jax.device_put(step, fresh.step.sharding))
+    if not _alike(moved.optimizer, wanted.optimizer):
+        return fresh
+    return fresh._replace(optimizer=_placed(moved.optimizer, wanted.optimizer))
+
+
+def _alike(tree, wanted) -> bool:
+    return jax.tree.map(np.shape, tree) == jax.tree.map(np.shape, wanted)
+
+
+def _placed(tree, wanted):
+    return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), tree, wanted)
 
 
 def check_place(program: Program, place: int) -> None:

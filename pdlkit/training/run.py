@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 
 import jax
 
+from pdlkit.errors import NotFinite
 from pdlkit.measure import inspect
 from pdlkit.records import Program, Record, Shown, State, Training
 from pdlkit.signals import Pause, Stop
@@ -23,8 +24,9 @@ GLANCE = 0.01  # seconds after which an awaited training lets others have a turn
 class Run(Shown):
     """Measured: a training that ended, or was stopped.
 
-    `ended` says how: "done", "stopped" (by a callback), "interrupted" or "failed";
-    of the last two the state may be some steps older than the history.
+    `ended` says how: "done", "stopped" (by a callback), "interrupted" or "failed". The
+    state may be some steps older than the history where it was interrupted, failed, or
+    was stopped when weights were not finite any more.
     """
 
     name: str
@@ -178,6 +180,8 @@ def _thrown(turns: Generator[float, None, Run], interrupt: BaseException) -> Run
 def _obey(loop: Loop, watcher: Callable, answer) -> None:
     try:
         loop.obey(answer)
+    except NotFinite:  # seen while it was about to move; not what was asked for
+        raise
     except ValueError as error:
         if not hasattr(watcher, "refused"):
             raise

@@ -1,6 +1,7 @@
 """A run in a file: one `.npz`, whole or not there, checked when it is read."""
 
 import json
+import operator
 import os
 import zipfile
 from pathlib import Path
@@ -25,7 +26,13 @@ def save(run: Run, path) -> Path:
         f"state{name}": leaf for name, leaf in _named(jax.device_get(run.program.whole(run.state)))
     }
     arrays |= {f"history.{name}": figures for name, figures in _columns(run.history).items()}
-    about = json.dumps({"format": 1, "name": run.name, "ended": run.ended, "seed": run.seed})
+    # NumPy writes bfloat16 as bytes without a name.
+    named = {name: np.asarray(array).dtype for name, array in arrays.items()}
+    unknown = {name: dtype.name for name, dtype in named.items() if dtype.kind == "V"}
+    seed = operator.index(run.seed)
+    about = json.dumps(
+        {"format": 1, "name": run.name, "ended": run.ended, "seed": seed, "dtypes": unknown}
+    )
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         with unfinished.open("wb") as file:
@@ -144,6 +151,8 @@ def _read(path: Path) -> dict:
                 fix="np.load, to see what it holds.",
             )
         )
+    for name, dtype in json.loads(str(arrays["about"])).get("dtypes", {}).items():
+        arrays[name] = arrays[name].view(dtype)
     return arrays
 
 
