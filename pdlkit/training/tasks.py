@@ -68,8 +68,8 @@ def run_tasks(
     _check_queues(queues, len(tasks), len(devices))
     crew = _Crew(tasks, queues)
     with ThreadPoolExecutor(len(devices)) as pool:
-        ended = [pool.submit(crew.work, place, device) for place, device in enumerate(devices)]
         try:
+            ended = [pool.submit(crew.work, place, device) for place, device in enumerate(devices)]
             for each in ended:
                 each.result()  # raises what the task raised
         except BaseException:  # an interrupt, too
