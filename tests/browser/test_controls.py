@@ -115,5 +115,4 @@ def test_one_slow_device_slows_every_step(notebook):
         board.await_step(board.step + 40)
         stop(board)
     seconds = [float(each) for each in notebook.answer(SECONDS)[1:-1].split(",")]
-    # What takes 20 ms is found out once, and takes less when others leave the cores.
-    assert min(seconds[-8:]) > min(seconds[20:60]) + 0.004
+    assert min(seconds[-8:]) > min(seconds[20:60]) + 0.01
