@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from counting import inspected
 
 import pdlkit as pdl
 from pdlkit.models.layers import ALONE
@@ -219,10 +220,13 @@ def test_moves_as_it_says(strategy, axes):
     """What is said is what the trace asks for, in kind, axes and bytes."""
     model = pdl.models.mlp(64, 10, embed=16, hidden=16, blocks=4)
     work = pdl.Workload("deep", model, SGD, pdl.workloads.digits_mlp().batches)
-    asked = pdl.inspect(build(strategy, work, **axes), work).asked
-    said = strategy.moves(work.model, pdl.mesh(**axes))
-    key = lambda each: (each.kind, each.axes, each.payload_bytes, each.times)  # noqa: E731
-    assert sorted(map(key, asked)) == sorted(map(key, said))
+    report, said = inspected(strategy, axes, work, SGD)
+    assert messages(report.asked) == messages(said)
+
+
+def messages(moves) -> list:
+    """Return what tells one message from another, in a fixed order."""
+    return sorted((each.kind, each.axes, each.payload_bytes, each.times) for each in moves)
 
 
 @pytest.mark.parametrize(
@@ -237,10 +241,8 @@ def test_means_are_among_what_is_sent(strategy):
         return layers.mean((held * error**2).sum(), held.sum())
 
     work = regression(masked, {"up": WEIGHTS["up"]}, up=("embed", "mlp"))
-    asked = pdl.inspect(build(strategy, work, data=2), work).asked
-    said = strategy.moves(work.model, pdl.mesh(data=2))
-    key = lambda each: (each.kind, each.axes, each.payload_bytes, each.times)  # noqa: E731
-    assert sorted(map(key, asked)) == sorted(map(key, said))
+    report, said = inspected(strategy, {"data": 2}, work, SGD)
+    assert messages(report.asked) == messages(said)
     assert len(said) > 1
 
 

@@ -83,7 +83,7 @@ def update_gap(program: Program, one: Reference) -> float:
     here, there = jax.tree.leaves(update), jax.tree.leaves(one.update)
     apart = sum(np.sum((a - b) ** 2) for a, b in zip(here, there, strict=True)) ** 0.5
     moved = sum(np.sum(b**2) for b in there) ** 0.5
-    return float(apart / moved) if moved else float("inf" if apart else 0)
+    return _share(apart, moved)
 
 
 def gradient_gap(program: Program, one: Reference) -> float:
@@ -112,6 +112,10 @@ def _gaps(many, one) -> Iterator[Gap]:
     floor = 1e-3 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(one))
     pairs = zip(jax.tree_util.tree_leaves_with_path(many), jax.tree.leaves(one), strict=True)
     for (path, here), there in pairs:
-        apart, moved = np.abs(here - there).max(), np.abs(there).max() + floor
-        error = float(apart / moved) if moved else float("inf" if apart else 0)
+        error = _share(np.abs(here - there).max(), np.abs(there).max() + floor)
         yield Gap(jax.tree_util.keystr(path), error, here, there)
+
+
+def _share(apart, moved) -> float:
+    """Return a difference as a share of the way; 0 where nobody moved."""
+    return float(apart / moved) if moved else float("inf" if apart else 0)

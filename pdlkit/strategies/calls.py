@@ -76,6 +76,12 @@ def calls_alone(model: Model, batch) -> tuple[Call, ...]:
     return tuple(found)
 
 
+def means_alone(model: Model) -> list[tuple]:
+    """Return the total and the weight of each `layers.mean`; none without an example."""
+    calls = () if model.example is None else calls_alone(model, model.example)
+    return [call.arguments for call in calls if call.operation == "mean"]
+
+
 def local_calls(strategy, layout: Layout) -> tuple[Call, ...]:
     """Return the calls that one device makes in one pass over one micro-batch.
 

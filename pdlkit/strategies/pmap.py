@@ -12,7 +12,7 @@ from pdlkit.devices import check_mesh, grid
 from pdlkit.errors import lesson
 from pdlkit.records import Collective, Program
 from pdlkit.strategies.batch import batch_check
-from pdlkit.strategies.calls import calls_alone
+from pdlkit.strategies.calls import means_alone
 from pdlkit.strategies.data import DataParallel
 from pdlkit.strategies.listening import Ear, same_on_every_share
 from pdlkit.strategies.placement import check_axes
@@ -37,9 +37,8 @@ class PmapDataParallel:
     def moves(self, model, mesh):
         """What one step must send, as data: the line `Moves` of the docstring."""
         there, ways = DataParallel(self.axis).moves(model, mesh), mesh.shape[self.axis]
-        calls = () if model.example is None else calls_alone(model, model.example)
-        totals = [call.arguments[0] for call in calls if call.operation == "mean" and ways > 1]
-        back = (Collective.by_ring("all_reduce", (self.axis,), ways, x.bytes) for x in totals)
+        totals = [total.bytes for total, _ in means_alone(model)] if ways > 1 else []
+        back = (Collective.by_ring("all_reduce", (self.axis,), ways, size) for size in totals)
         return (*there, *back)
 
     def build(self, model, optimizer, mesh) -> Program:

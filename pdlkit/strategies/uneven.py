@@ -15,7 +15,7 @@ from pdlkit.errors import lesson
 from pdlkit.models.parts import param_shapes
 from pdlkit.records import Collective, Program
 from pdlkit.strategies.batch import batch_check
-from pdlkit.strategies.calls import calls_alone
+from pdlkit.strategies.calls import means_alone
 from pdlkit.strategies.meeting import gradient_moves
 from pdlkit.strategies.placement import Places, check_axes
 from pdlkit.strategies.strategy import first_state, update
@@ -42,9 +42,9 @@ class UnevenDataParallel:
 
     def moves(self, model, mesh):
         """What one step must send, as data: the line `Moves` of the docstring."""
+        check_axes(type(self).__name__, [self.axis], mesh)
         group = mesh.shape[self.axis]
-        calls = () if model.example is None else calls_alone(model, model.example)
-        weights = [call.arguments[1] for call in calls if call.operation == "mean" and group > 1]
+        weights = [weight for _, weight in means_alone(model)] if group > 1 else []
         sizes = [getattr(weight, "bytes", np.float32().nbytes) for weight in weights]
         return (
             *(Collective.by_ring("all_reduce", (self.axis,), group, size) for size in sizes),
