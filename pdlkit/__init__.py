@@ -83,6 +83,8 @@ _HOME = {
     "play_tasks": "strategies",
     "speedup": "training",
     "Speedup": "timings",
+    "play": "prediction.playing",
+    "Timeline": "prediction.playing",
     "laws": "prediction.laws",
     "compare": "training",
     "Comparison": "timings",

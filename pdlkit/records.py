@@ -135,6 +135,16 @@ def ring_wire_bytes(kind: str, group: int, payload_bytes: int) -> int:
     return payload_bytes if kind == "copy" or others else 0
 
 
+class Event(NamedTuple):
+    """Something that a device does for a while."""
+
+    device: int
+    start: float  # seconds
+    end: float  # seconds
+    kind: str  # events of one kind share a colour
+    label: str = ""
+
+
 class Memory(NamedTuple):
     """What one device holds for one step, in bytes, as the compiler planned it."""
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from pdlkit.errors import lesson
-from pdlkit.schedules.table import (
+from pdlkit.schedules.table import Op, Table
+from pdlkit.schedules.tasks import (
     BACKWARD,
     BOTH,
     FORWARD,
     KINDS,
+    SINGLE,
     WEIGHT,
-    Op,
+    Numbers,
     Orders,
-    Table,
     Task,
-    needs,
 )
 
 _WORDS = {
@@ -32,14 +34,9 @@ def check(table: Table) -> None:
             tick of a device with another, or comes before its input is there.
     """
     _check_placement(table.placement)
-    for op in table.ops:
-        _check_op(op, table)
+    _check_ops(table)
     _check_overlaps(table)
-    tasks = _check_complete(table)
-    for task, op in tasks.items():
-        for before in needs(task, len(table.placement)):
-            if tasks[before].tick >= op.tick and tasks[before] is not op:
-                raise ValueError(_too_early(task, op, before, tasks[before]))
+    _check_inputs(table, _check_complete(table))
 
 
 def check_orders(orders: Orders, placement: Sequence[int]) -> None:
@@ -97,24 +94,31 @@ def _check_placement(placement: Sequence[int]) -> None:
         )
 
 
-def _check_op(op: Op, table: Table) -> None:
+def _check_ops(table: Table) -> None:
     limits = {
         "device": table.stages,
         "microbatch": table.microbatches,
         "chunk": table.chunks,
-        "tick": float("inf"),
+        "tick": np.inf,
     }
-    for name, limit in limits.items():
-        if not 0 <= getattr(op, name) < limit:
-            raise ValueError(
-                lesson(
-                    f"{op} has {name}={getattr(op, name)}, which is not there.",
-                    why=f"this schedule counts {name}s from 0"
-                    + (f" to {limit - 1}." if name != "tick" else "."),
-                    fix=f"another {name}, or a larger schedule.",
+    columns = table.columns
+    outside = {
+        name: (getattr(columns, name) < 0) | (getattr(columns, name) >= limit)
+        for name, limit in limits.items()
+    }
+    for i in np.flatnonzero(np.any([*outside.values(), columns.kind < 0], axis=0)):
+        op = table.ops[i]
+        for name, limit in limits.items():
+            if outside[name][i]:
+                raise ValueError(
+                    lesson(
+                        f"{op} has {name}={getattr(op, name)}, which is not there.",
+                        why=f"this schedule counts {name}s from 0"
+                        + (f" to {limit - 1}." if name != "tick" else "."),
+                        fix=f"another {name}, or a larger schedule.",
+                    )
                 )
-            )
-    _check_kind(op)
+        _check_kind(op)
 
 
 def _check_kind(done: Op | Task) -> None:
@@ -129,55 +133,85 @@ def _check_kind(done: Op | Task) -> None:
 
 
 def _check_overlaps(table: Table) -> None:
-    taken: dict[tuple[int, int], Op] = {}
-    for op in table.ops:
-        other = taken.setdefault((op.device, op.tick), op)
-        if other is not op:
-            raise ValueError(
-                lesson(
-                    f"device {op.device} has two ops at tick {op.tick}: {_name(other)} and "
-                    f"{_name(op)}.",
-                    why="a device does one thing at a time.",
-                    fix="another tick for one of them; schedules.in_order finds ticks by itself.",
-                )
+    place = table.columns.tick * table.stages + table.columns.device
+    if (second := _repeated(place)) is not None:
+        op, other = table.ops[second], table.ops[np.argmax(place == place[second])]
+        raise ValueError(
+            lesson(
+                f"device {op.device} has two ops at tick {op.tick}: {_name(other)} and "
+                f"{_name(op)}.",
+                why="a device does one thing at a time.",
+                fix="another tick for one of them; schedules.in_order finds ticks by itself.",
             )
+        )
 
 
-def _check_complete(table: Table) -> dict[Task, Op]:
-    """Return the op of each task; raise if one is done twice, or never."""
-    tasks: dict[Task, Op] = {}
-    for op in table.ops:
-        for task in table.done_by(op):
-            if task in tasks:
-                raise ValueError(
-                    lesson(
-                        f"the {words(task)} is done twice, at ticks {tasks[task].tick} and "
-                        f"{op.tick}.",
-                        why="it would be counted twice in the gradient.",
-                        fix="leave one of the two out.",
-                    )
-                )
-            tasks[task] = op
-    for virtual in range(len(table.placement)):
-        for microbatch in range(table.microbatches):
-            for kind in (FORWARD, BACKWARD, WEIGHT):
-                if (task := Task(kind, virtual, microbatch)) not in tasks:
-                    raise ValueError(
-                        lesson(
-                            f"the {words(task)} is never done.",
-                            why="the gradient needs every micro-batch on every stage.",
-                            fix=f"an op for it on device {table.placement[virtual]}.",
-                        )
-                    )
-    return tasks
+def _check_complete(table: Table) -> np.ndarray:
+    """Return the tick at which each task is done, -1 for none, by `Numbers`.
+
+    Raises if a task is done twice, or never.
+    """
+    numbers, columns = Numbers(len(table.placement), table.microbatches), table.columns
+    kind, virtual = columns.kind, table.stage_of_ops
+    both = np.flatnonzero(kind == KINDS.index(BOTH))
+    weight = np.full(len(both), KINDS.index(WEIGHT))
+    done = np.concatenate(
+        [
+            numbers.of(kind, virtual, columns.microbatch),
+            numbers.of(weight, virtual[both], columns.microbatch[both]),
+        ]
+    )
+    doer = np.concatenate([np.arange(len(kind)), both])
+    by_op = np.argsort(doer, kind="stable")
+    done, ticks = done[by_op], columns.tick[doer[by_op]]
+    if (second := _repeated(done)) is not None:
+        raise ValueError(
+            lesson(
+                f"the {words(numbers.task(done[second]))} is done twice, at ticks "
+                f"{ticks[np.argmax(done == done[second])]} and {ticks[second]}.",
+                why="it would be counted twice in the gradient.",
+                fix="leave one of the two out.",
+            )
+        )
+    tick = np.full(numbers.none + 1, -1)
+    tick[done] = ticks
+    never = (tick[:-1] < 0).reshape(len(SINGLE), len(table.placement), -1).transpose(1, 2, 0)
+    for virtual, microbatch, kind in np.argwhere(never):
+        task = Task(SINGLE[kind], int(virtual), int(microbatch))
+        raise ValueError(
+            lesson(
+                f"the {words(task)} is never done.",
+                why="the gradient needs every micro-batch on every stage.",
+                fix=f"an op for it on device {table.placement[virtual]}.",
+            )
+        )
+    return tick
 
 
-def _too_early(task: Task, op: Op, before: Task, other: Op) -> str:
+def _check_inputs(table: Table, tick: np.ndarray) -> None:
+    """Raise if an op reads what is not there yet."""
+    numbers, columns = Numbers(len(table.placement), table.microbatches), table.columns
+    read = numbers.read(columns.kind, table.stage_of_ops, columns.microbatch)
+    for i, place in np.argwhere((tick[read] >= columns.tick).T):
+        op, before = table.ops[i], numbers.task(read[place, i])
+        there = int(tick[read[place, i]])
+        raise ValueError(_too_early(table.done_by(op)[0], op, before, there, table))
+
+
+def _repeated(values: np.ndarray) -> int | None:
+    """Return where a value stands that stood before, or None."""
+    order = np.argsort(values, kind="stable")
+    again = order[1:][np.diff(values[order]) == 0]
+    return int(again.min()) if len(again) else None
+
+
+def _too_early(task: Task, op: Op, before: Task, tick: int, table: Table) -> str:
     return lesson(
         f"deadlock: the {words(task)} stands at tick {op.tick} of device {op.device}, but it "
-        f"waits for the {words(before)}, at tick {other.tick} of device {other.device}.",
+        f"waits for the {words(before)}, at tick {tick} of device "
+        f"{table.placement[before.virtual]}.",
         why="what an op gives is there from the next tick on.",
-        fix=f"tick {other.tick + 1} or later; schedules.in_order finds ticks by itself.",
+        fix=f"tick {tick + 1} or later; schedules.in_order finds ticks by itself.",
     )
 
 

@@ -2,7 +2,8 @@
 
 from pdlkit.schedules.checking import check_sizes
 from pdlkit.schedules.placing import in_order
-from pdlkit.schedules.table import BOTH, FORWARD, Table, Task
+from pdlkit.schedules.table import Table
+from pdlkit.schedules.tasks import BOTH, FORWARD, Task
 
 
 def gpipe(stages: int, microbatches: int) -> Table:

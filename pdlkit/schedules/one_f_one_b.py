@@ -3,7 +3,8 @@
 from pdlkit.errors import fitting_sizes, lesson
 from pdlkit.schedules.checking import check_sizes
 from pdlkit.schedules.placing import alternating, in_order
-from pdlkit.schedules.table import BOTH, FORWARD, Table, Task
+from pdlkit.schedules.table import Table
+from pdlkit.schedules.tasks import BOTH, FORWARD, Task
 
 _KINDS = (FORWARD, BOTH)
 

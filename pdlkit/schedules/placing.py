@@ -1,11 +1,14 @@
 """From the order of each device's ops to their ticks."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
 
 from pdlkit.errors import lesson
 from pdlkit.schedules.checking import check, check_orders, words
-from pdlkit.schedules.table import BACKWARD, BOTH, FORWARD, WEIGHT, Op, Orders, Table, Task, needs
+from pdlkit.schedules.table import Op, Table
+from pdlkit.schedules.tasks import KINDS, Numbers, Orders, Task
 
 
 def alternating(there: list[Task], back: list[Task], *, ahead: int) -> list[Task]:
@@ -22,72 +25,60 @@ def in_order(name: str, placement: Sequence[int], microbatches: int, orders: Ord
         ValueError: the devices wait for each other, or a task is missing, or not the device's.
     """
     check_orders(orders, placement)
-    queues = [deque(order) for order in orders]
-
-    def choose(device: int, ready: Callable) -> Task | None:
-        queue = queues[device]
-        return queue.popleft() if queue and ready(queue[0]) else None
-
-    return _finished(_table(name, placement, microbatches, choose), queues)
-
-
-def weights_fill(
-    name: str, placement: Sequence[int], microbatches: int, orders: Orders, *, limit: int
-) -> Table:
-    """Return the schedule in which weight gradients fill the ticks of waiting.
-
-    Forwards and backwards go in the given order. A device that cannot do its next
-    one, or would hold the activations of more than `limit` micro-batches, does the
-    weight gradient that has waited longest.
-
-    Raises:
-        ValueError: the devices wait for each other, or a task is missing, or not the device's.
-
-    Source: Qi et al. 2023, "Zero Bubble Pipeline Parallelism", https://arxiv.org/abs/2401.10241
-    """
-    check_orders(orders, placement)
-    queues = [deque(order) for order in orders]
-    waiting: list[deque[Task]] = [deque() for _ in orders]
-    held = [0] * len(queues)
-
-    def choose(device: int, ready: Callable) -> Task | None:
-        queue, weights = queues[device], waiting[device]
-        if queue and ready(queue[0]) and (queue[0].kind != FORWARD or held[device] < limit):
-            task = queue.popleft()
-            if task.kind == BACKWARD:
-                weights.append(task._replace(kind=WEIGHT))
-        elif weights:
-            task = weights.popleft()
-        else:
-            return None
-        held[device] += (task.kind == FORWARD) - (task.kind == WEIGHT)
-        return task
-
-    return _finished(_table(name, placement, microbatches, choose), queues)
+    ticks = _ticks(orders, len(placement))
+    chunk = _chunks(placement)
+    ops = [
+        Op(kind, device, tick, microbatch, chunk[virtual])
+        for device, order in enumerate(orders)
+        for (kind, virtual, microbatch), tick in zip(order, ticks[device], strict=False)
+    ]
+    ops.sort(key=lambda op: op.tick)
+    check_finished([order[len(done) :] for order, done in zip(orders, ticks, strict=True)])
+    table = Table(name, tuple(placement), microbatches, tuple(ops))
+    check(table)
+    return table
 
 
-def _table(name, placement, microbatches, choose: Callable) -> Table:
-    """Return the table of what `choose` takes, tick by tick, until it takes nothing."""
-    placement = tuple(placement)
-    chunk = [placement[:k].count(device) for k, device in enumerate(placement)]
-    done: set[Task] = set()
-    ops: list[Op] = []
+def _ticks(orders: Orders, virtual_stages: int) -> list[list[int]]:
+    """Return the tick of each device's tasks, as far as they can be done."""
+    tasks = [task for order in orders for task in order]
+    microbatches = 1 + max((task.microbatch for task in tasks), default=0)
+    numbers = Numbers(virtual_stages, microbatches)
+    kind = np.array([KINDS.index(task.kind) for task in tasks], int)
+    virtual, microbatch = (np.array([task[i] for task in tasks], int) for i in (1, 2))
+    read, gives = numbers.read(kind, virtual, microbatch), numbers.of(kind, virtual, microbatch)
+    ends = np.cumsum([len(order) for order in orders])
+    begins = np.concatenate([[0], ends[:-1]])
+    there = np.zeros(numbers.none + 1, bool)
+    there[-1] = True
 
-    def ready(task: Task) -> bool:
-        tasks = needs(task._replace(kind=BACKWARD) if task.kind == BOTH else task, len(placement))
-        return done.issuperset(tasks)
+    ticks, heads = np.zeros(len(tasks), int), begins.copy()
+    tick, able = 0, np.flatnonzero(heads < ends)
+    while len(able):
+        at = heads[able]
+        now = there[read[0, at]] & there[read[1, at]]
+        if not now.any():
+            break
+        able, at = able[now], at[now]
+        there[gives[at]], ticks[at] = True, tick
+        heads[able] += 1
+        tick, able = tick + 1, np.flatnonzero(heads < ends)
+    return [ticks[a:b].tolist() for a, b in zip(begins, heads, strict=True)]
 
-    tick = 0
-    while taken := [(d, task) for d in sorted(set(placement)) if (task := choose(d, ready))]:
-        for device, (kind, virtual, microbatch) in taken:
-            ops.append(Op(kind, device, tick, microbatch, chunk[virtual]))
-            done.add(Task(BACKWARD if kind == BOTH else kind, virtual, microbatch))
-        tick += 1
-    return Table(name, placement, microbatches, tuple(ops))
+
+def _chunks(placement: Sequence[int]) -> list[int]:
+    """Return of each virtual stage how many its device holds before it."""
+    seen = Counter()
+    chunks = []
+    for device in placement:
+        chunks.append(seen[device])
+        seen[device] += 1
+    return chunks
 
 
-def _finished(table: Table, queues: list[deque[Task]]) -> Table:
-    for device, queue in enumerate(queues):
+def check_finished(left: Sequence[Sequence[Task]]) -> None:
+    """Raise if a device has tasks left that it cannot begin."""
+    for device, queue in enumerate(left):
         if queue:
             raise ValueError(
                 lesson(
@@ -96,5 +87,3 @@ def _finished(table: Table, queues: list[deque[Task]]) -> Table:
                     fix="a forward before its backward, and as many ahead as the stages after it.",
                 )
             )
-    check(table)
-    return table

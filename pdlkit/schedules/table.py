@@ -1,16 +1,14 @@
 """A pipeline schedule as data: which device does what, at which tick."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cached_property
 from typing import NamedTuple
 
-from pdlkit.records import Shown
+import numpy as np
 
-FORWARD = "forward"
-BACKWARD = "backward"  # the gradient of a stage's input
-WEIGHT = "weight"  # the gradient of its weights, which nobody waits for
-BOTH = "both"  # the two gradients as one op
-KINDS = (FORWARD, BACKWARD, WEIGHT, BOTH)
+from pdlkit.records import Shown
+from pdlkit.schedules.tasks import BACKWARD, BOTH, FORWARD, KINDS, WEIGHT, Task
 
 
 class Op(NamedTuple):
@@ -23,12 +21,14 @@ class Op(NamedTuple):
     chunk: int = 0  # which of the device's virtual stages, in network order
 
 
-class Task(NamedTuple):
-    """What must be done once; an op of kind `both` does two."""
+class Columns(NamedTuple):
+    """The ops of a schedule, [ops] each: for what looks at all of them at once."""
 
-    kind: str  # FORWARD, BACKWARD or WEIGHT; BOTH in the order that a device is given
-    virtual: int  # the virtual stage, counted through the whole network
-    microbatch: int
+    kind: np.ndarray  # index into KINDS, -1 for what is none
+    device: np.ndarray
+    tick: np.ndarray
+    microbatch: np.ndarray
+    chunk: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -64,13 +64,43 @@ class Table(Shown):
         """How many ticks it takes, from the first to the last."""
         return 1 + max(op.tick for op in self.ops)
 
+    @cached_property
+    def held(self) -> tuple[tuple[int, ...], ...]:
+        """The virtual stages of each device, in network order."""
+        stages = [[] for _ in range(self.stages)]
+        for virtual, device in enumerate(self.placement):
+            stages[device].append(virtual)
+        return tuple(map(tuple, stages))
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The ops as arrays, in their order."""
+        kinds = {kind: code for code, kind in enumerate(KINDS)}
+        kind, *numbers = zip(*self.ops, strict=True) if self.ops else [()] * len(Op._fields)
+        return Columns(
+            np.array([kinds.get(each, -1) for each in kind], int), *(np.array(n) for n in numbers)
+        )
+
+    @property
+    def stage_of_ops(self) -> np.ndarray:
+        """[ops], the virtual stage of each."""
+        return np.array(self.held)[self.columns.device, self.columns.chunk]
+
     def virtual(self, device: int, chunk: int) -> int:
         """Return which virtual stage a chunk of a device is."""
-        return [k for k, where in enumerate(self.placement) if where == device][chunk]
+        return self.held[device][chunk]
+
+    @cached_property
+    def orders(self) -> tuple[tuple[Op, ...], ...]:
+        """What each device does, first op first."""
+        orders = [[] for _ in range(self.stages)]
+        for op in sorted(self.ops, key=lambda op: op.tick):
+            orders[op.device].append(op)
+        return tuple(map(tuple, orders))
 
     def order(self, device: int) -> tuple[Op, ...]:
         """Return what a device does, first op first."""
-        return tuple(sorted((op for op in self.ops if op.device == device), key=lambda op: op.tick))
+        return self.orders[device]
 
     def tasks(self) -> Mapping[Task, Op]:
         """Return the op that does each task."""
@@ -89,27 +119,12 @@ class Table(Shown):
         From the forward op to the last gradient that reads them. Each chunk counts:
         with `chunks` to a device, one is `1 / chunks` of the device's layers.
         """
-        return tuple(max(_held(self.order(device)), default=0) for device in range(self.stages))
+        return tuple(max(_held(order), default=0) for order in self.orders)
 
     @property
     def idle_ticks(self) -> tuple[int, ...]:
         """The ticks between each device's first op and its last in which it waits."""
-        return tuple(_gaps(self.order(device)) for device in range(self.stages))
-
-
-Orders = Sequence[Sequence[Task]]  # of each device, what it does, first task first
-
-
-def needs(task: Task, virtual_stages: int) -> tuple[Task, ...]:
-    """Return the tasks whose results a task reads."""
-    kind, virtual, microbatch = task
-    if kind == FORWARD:
-        return (Task(FORWARD, virtual - 1, microbatch),) if virtual else ()
-    if kind == WEIGHT:
-        return (Task(BACKWARD, virtual, microbatch),)
-    own = Task(FORWARD, virtual, microbatch)
-    above = Task(BACKWARD, virtual + 1, microbatch)
-    return (own, above) if virtual + 1 < virtual_stages else (own,)
+        return tuple(map(_gaps, self.orders))
 
 
 def _held(order):

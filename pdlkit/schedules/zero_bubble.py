@@ -1,11 +1,14 @@
 """Zero-bubble schedules: weight gradients, awaited by nobody, fill the bubble."""
 
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pdlkit.schedules.checking import check_sizes
-from pdlkit.schedules.placing import alternating, weights_fill
-from pdlkit.schedules.table import BACKWARD, FORWARD, Table, Task
+from pdlkit.schedules.filling import EQUAL, Room, Times, filled, weights_fill
+from pdlkit.schedules.placing import alternating, in_order
+from pdlkit.schedules.table import Table
+from pdlkit.schedules.tasks import BACKWARD, FORWARD, Task
 
 
 def zero_bubble_h1(stages: int, microbatches: int) -> Table:
@@ -56,20 +59,77 @@ def zero_bubble_v(stages: int, microbatches: int) -> Table:
     check_sizes(stages=stages, microbatches=microbatches)
     placement = [*range(stages), *reversed(range(stages))]
     orders = [_v_order(device, stages, microbatches) for device in range(stages)]
-    return weights_fill("ZB-V", placement, microbatches, orders, limit=2 * stages)
+    return weights_fill("ZB-V", placement, microbatches, orders, room=Room(2 * stages))
+
+
+def zero_bubble_1p(
+    stages: int, microbatches: int, *, times: Times = EQUAL, kept: float = 1.0
+) -> Table:
+    """Return the best schedule found for these times in the memory of 1F1B.
+
+    Args:
+        stages: how many devices.
+        microbatches: how many.
+        times: how long the ops take; only their ratios matter.
+        kept: the share of a micro-batch's activations that its weight gradient reads.
+
+    Raises:
+        ValueError: fewer than one stage or micro-batch, or times that are negative.
+
+    Source: Qi et al. 2023, "Zero Bubble Pipeline Parallelism", section 3.1,
+    https://arxiv.org/abs/2401.10241
+    """
+    return _searched("ZB-1p", (stages, microbatches), times, Room(stages, kept))
+
+
+def zero_bubble_2p(
+    stages: int, microbatches: int, *, times: Times = EQUAL, kept: float = 1.0
+) -> Table:
+    """Return the best schedule found for these times in twice the memory of 1F1B.
+
+    Arguments, errors and source are those of `zero_bubble_1p`.
+    """
+    return _searched("ZB-2p", (stages, microbatches), times, Room(2 * stages, kept))
 
 
 def _handcrafted(name: str, stages: int, microbatches: int, *, ahead: Callable, limit) -> Table:
     check_sizes(stages=stages, microbatches=microbatches)
+    orders = _ahead(microbatches, [ahead(stage) for stage in range(stages)])
+    return weights_fill(name, range(stages), microbatches, orders, room=Room(limit))
 
-    def order(stage: int) -> list[Task]:
-        there, back = (
-            [Task(kind, stage, i) for i in range(microbatches)] for kind in (FORWARD, BACKWARD)
+
+def _searched(name: str, sizes: tuple[int, int], times: Times, room: Room) -> Table:
+    """Return the schedule with the smallest bubble of a family.
+
+    Its members differ in how many forwards a stage is ahead of the next one, and in
+    how short a gap a weight gradient is still put into.
+    """
+    stages, microbatches = sizes
+    check_sizes(stages=stages, microbatches=microbatches)
+    most = int(room.limit) - 1
+    ahead = {  # a stage is ahead of the next by one to three
+        tuple(min(math.ceil(quarters / 4 * (stages - 1 - i)), most) for i in range(stages))
+        for quarters in range(4, 13)
+    }
+    placement = range(stages)
+    tried = (
+        filled(placement, _ahead(microbatches, each), room, times, least_gap=gap)
+        for each in sorted(ahead)
+        for gap in (0.0, 0.5, 1.0)
+    )
+    orders, _ = min(tried, key=lambda orders_and_time: orders_and_time[1])
+    return in_order(name, placement, microbatches, orders)
+
+
+def _ahead(microbatches: int, ahead: Sequence[int]) -> list[list[Task]]:
+    """Return orders in which each stage has so many forwards ahead of its backwards."""
+    return [
+        alternating(
+            *([Task(kind, stage, i) for i in range(microbatches)] for kind in (FORWARD, BACKWARD)),
+            ahead=most,
         )
-        return alternating(there, back, ahead=ahead(stage))
-
-    orders = [order(stage) for stage in range(stages)]
-    return weights_fill(name, range(stages), microbatches, orders, limit=limit)
+        for stage, most in enumerate(ahead)
+    ]
 
 
 def _v_order(device: int, stages: int, microbatches: int) -> list[Task]:

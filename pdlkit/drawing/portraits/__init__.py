@@ -15,9 +15,11 @@ from pdlkit.drawing.portraits import (
     schedules,
     speedups,
     tasks,
+    timelines,
 )
 from pdlkit.errors import lesson
 from pdlkit.pictures import Picture
+from pdlkit.prediction.playing import Timeline
 from pdlkit.records import Collective, Memory, Record, Report
 from pdlkit.schedules import Table
 from pdlkit.strategies.task_queues import TaskRun
@@ -78,6 +80,7 @@ show.register(Report, reports.report)
 show.register(Memory, reports.memory)
 show.register(Speedup, speedups.speedup)
 show.register(Table, schedules.schedule)
+show.register(Timeline, timelines.timeline)
 show.register(Comparison, comparisons.comparison)
 show.register(TaskRun, tasks.tasks)
 show.register(Hops, hops.hops)

@@ -1,7 +1,8 @@
 """A pipeline schedule: which device does what in each tick, and what it holds."""
 
 from pdlkit.pictures import Axis, Bar, Cell, Panel, Picture
-from pdlkit.schedules.table import BACKWARD, BOTH, FORWARD, WEIGHT, Op, Table
+from pdlkit.schedules.table import Op, Table
+from pdlkit.schedules.tasks import BACKWARD, BOTH, FORWARD, WEIGHT
 
 _LETTERS = {FORWARD: "F", BACKWARD: "B", WEIGHT: "W", BOTH: "B"}
 _MEANINGS = {

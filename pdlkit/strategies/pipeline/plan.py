@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pdlkit.schedules.table import BACKWARD, FORWARD, KINDS, WEIGHT, Op, Table, Task
+from pdlkit.schedules.table import Op, Table
+from pdlkit.schedules.tasks import BACKWARD, FORWARD, KINDS, WEIGHT, Task
 
 Lives = list[dict[Any, tuple[int, int]]]  # of each device: what it holds -> from tick, to tick
 

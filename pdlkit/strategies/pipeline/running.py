@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdlkit.compat import vary, varying_axes, zeros_like_type
-from pdlkit.schedules.table import KINDS
+from pdlkit.schedules.tasks import KINDS
 from pdlkit.strategies.pipeline.plan import Now, Plan
 from pdlkit.strategies.pipeline.splitting import Split, as_cotangent, as_message, split
 
