@@ -1,5 +1,7 @@
 """Errors that teach: what happened, why, and what to try."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -31,6 +33,13 @@ def fitting_sizes(size: int, ways: int) -> str:
     """Return the nearest sizes that divide among so many ways: 96 or 104."""
     below, above = size // ways * ways, (size // ways + 1) * ways
     return f"{below} or {above}" if below else str(above)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known names that a misspelt one may have meant: `h100` or `h200`."""
+    known = list(known)
+    found = difflib.get_close_matches(name, known, n=2, cutoff=0.4) or known[:3]
+    return " or ".join(f"`{each}`" for each in found)
 
 
 def names(known) -> str:

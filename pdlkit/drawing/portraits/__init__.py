@@ -8,6 +8,7 @@ from pdlkit.collectives import Hops, Played
 from pdlkit.drawing.portraits import (
     arrays,
     comparisons,
+    estimates,
     hops,
     meshes,
     reports,
@@ -19,7 +20,9 @@ from pdlkit.drawing.portraits import (
 )
 from pdlkit.errors import lesson
 from pdlkit.pictures import Picture
+from pdlkit.prediction.estimates import Estimate
 from pdlkit.prediction.playing import Timeline
+from pdlkit.prediction.searching import Search
 from pdlkit.records import Collective, Memory, Record, Report
 from pdlkit.schedules import Table
 from pdlkit.strategies.task_queues import TaskRun
@@ -80,6 +83,8 @@ show.register(Report, reports.report)
 show.register(Memory, reports.memory)
 show.register(Speedup, speedups.speedup)
 show.register(Table, schedules.schedule)
+show.register(Estimate, estimates.estimate)
+show.register(Search, estimates.search)
 show.register(Timeline, timelines.timeline)
 show.register(Comparison, comparisons.comparison)
 show.register(TaskRun, tasks.tasks)

@@ -1,0 +1,80 @@
+"""What a plan sends: seconds of its messages, where nothing hides them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pdlkit.prediction.clusters import Cluster, Costs, costs
+from pdlkit.prediction.language_models import LLM
+from pdlkit.prediction.memory import MEGATRON
+from pdlkit.prediction.plans import Plans
+
+
+class Messages(NamedTuple):
+    """Seconds on the links, [plans] each, for one micro-batch unless it says more."""
+
+    tensor: np.ndarray  # one layer's forward pass; the backward one sends as much
+    context: np.ndarray  # likewise; backwards twice as much
+    expert: np.ndarray  # likewise, as much
+    hop: np.ndarray  # from one pipeline stage to the next
+    gather: np.ndarray  # of one layer's weights, where ZeRO has cut them
+    scatter: np.ndarray  # of one layer's gradients, where they are cut at each micro-batch
+    reduce: np.ndarray  # of all gradients and weights of the device, once a step
+    copies: np.ndarray  # among copies of the shards, once a step, when all gradients are there
+
+
+def messages(llm: LLM, plans: Plans, cluster: Cluster, parameters) -> Messages:
+    """Return how long each kind of message takes.
+
+    Args:
+        llm: a model.
+        plans: how it is cut.
+        cluster: the devices.
+        parameters: [plans], of one device, before ZeRO.
+    """
+    p = plans
+    tokens = p.micro_batch * llm.sequence / p.context
+    one = np.ones_like(p.data)
+    inner = p.tensor * p.context
+    activations = 2 * tokens * llm.hidden
+    # A sum, or a gather and a scatter: round a ring both send the same.
+    tensor = 2 * _each(cluster, p.tensor, one, activations, Costs.all_reduce)
+    keys = 2 * 2 * tokens * llm.kv_width / p.tensor
+    context = (p.context - 1) * _each(cluster, p.context, p.tensor, keys, Costs.send)
+    sent = activations * llm.top_k / np.where(p.sequence_parallel, p.tensor, 1)
+    expert = 2 * _each(cluster, p.expert, inner, sent, Costs.all_to_all)
+    stage = inner * p.data
+    hop = _each(cluster, p.pipeline, stage, activations / p.tensor, Costs.send)
+
+    weights, gradients = MEGATRON.weights * parameters, MEGATRON.gradients * parameters
+    layers = llm.layers / p.pipeline
+    gather = _each(cluster, p.shard, inner, weights / layers, Costs.all_gather)
+    scatter = _each(cluster, p.shard, inner, gradients / layers, Costs.reduce_scatter)
+    whole = _each(cluster, p.data, inner, gradients, Costs.all_reduce)
+    gathered = _each(cluster, p.shard, inner, weights, Costs.all_gather)
+    scattered = _each(cluster, p.shard, inner, gradients, Costs.reduce_scatter)
+    # Where copies of the shards are elsewhere, these meet too.
+    copies = _each(cluster, p.data // p.shard, inner * p.shard, gradients / p.shard,
+                   Costs.all_reduce)  # fmt: skip
+    reduce = np.choose(p.zero, [whole, scattered + gathered, gathered, np.zeros(len(whole))])
+    return Messages(
+        tensor,
+        context,
+        expert * (llm.experts > 1),
+        hop,
+        np.where(p.zero == 3, gather, 0.0),
+        np.where(p.zero == 3, scatter, 0.0),
+        reduce,
+        np.where(p.zero > 0, copies, 0.0),
+    )
+
+
+def _each(cluster: Cluster, size, stride, count, cost) -> np.ndarray:
+    """Return [plans] of seconds: of each group that occurs, the cost of its messages."""
+    count = np.broadcast_to(np.asarray(count, float), size.shape)
+    seconds = np.zeros(size.shape)
+    groups, which = np.unique(size * (stride.max() + 1) + stride, return_inverse=True)
+    for i, (ways, apart) in enumerate(zip(*divmod(groups, stride.max() + 1), strict=True)):
+        rows = which == i
+        seconds[rows] = cost(costs(cluster, int(ways), int(apart)), count[rows])
+    return seconds

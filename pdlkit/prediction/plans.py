@@ -1,0 +1,174 @@
+"""How a training is spread, in figures; many plans at once are arrays of them."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from pdlkit.errors import lesson, nearest
+from pdlkit.prediction.clusters import Cluster
+from pdlkit.prediction.language_models import LLM, RECOMPUTE
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Ways to cut a training, each a number of devices, and what goes with them.
+
+    Devices are counted tensor first, then context, data and pipeline: the ways that
+    talk most lie nearest. Experts lie along the data ways.
+    """
+
+    data: int = 1
+    tensor: int = 1
+    pipeline: int = 1
+    context: int = 1  # the sequence, for ring attention
+    expert: int = 1  # of the data ways
+    micro_batch: int = 1  # sequences of one data way that go through the layers together
+    virtual_stages: int = 1  # of each pipeline stage: interleaved 1F1B
+    sequence_parallel: bool = False  # what tensor parallelism does not cut, cut by tokens
+    recompute: str = "none"  # none, selective (the attention's scores) or full (each layer)
+    zero: int = 0  # what the data ways share: 1 the optimizer's state, 2 gradients, 3 weights
+    shard: int | None = None  # of how many data ways they share; None: of all
+    overlap: bool = True  # messages with arithmetic, where there is something to overlap
+    flash: bool | None = None  # scores in a fused kernel; None: as users of the device do
+
+    def __post_init__(self):
+        counted = [f.name for f in dataclasses.fields(self)][:7]
+        for name in counted:
+            count = getattr(self, name)
+            if not hasattr(count, "__index__") or count < 1:
+                raise ValueError(
+                    lesson(
+                        f"{name}={count} is no number of {name.replace('_', ' ')}.",
+                        why="devices, stages and sequences are counted, and one is the fewest.",
+                        fix=f"{name}=1, which means that nothing is cut that way.",
+                    )
+                )
+        if self.recompute not in RECOMPUTE:
+            raise ValueError(
+                lesson(
+                    f"recompute={self.recompute!r} is not known.",
+                    why="activations are kept, computed anew around the scores, or all anew.",
+                    fix=f"{nearest(str(self.recompute), RECOMPUTE)}.",
+                )
+            )
+        if self.zero not in range(4) or (self.shard is not None and self.data % self.shard):
+            raise ValueError(
+                lesson(
+                    f"zero={self.zero} with shard={self.shard} of {self.data} data ways cannot be.",
+                    why="there are stages 0 to 3, and equal groups of data ways share a copy.",
+                    fix="zero=3, shard=None: all data ways share one copy.",
+                )
+            )
+
+    @property
+    def devices(self) -> int:
+        """How many it is for."""
+        return self.data * self.tensor * self.pipeline * self.context
+
+    def __str__(self) -> str:
+        """Return what differs from one device: data 8, tensor 4, full rematerialisation."""
+        ways = ("data", "tensor", "pipeline", "context", "expert", "micro_batch", "virtual_stages")
+        words = [f"{n.replace('_', ' ')} {v}" for n in ways if (v := getattr(self, n)) > 1]
+        if self.sequence_parallel:
+            words.append("sequence parallel")
+        if self.recompute != "none":
+            words.append(f"{self.recompute} rematerialisation")
+        if self.zero:
+            words.append(f"ZeRO {self.zero}" + (f" of {self.shard}" if self.shard else ""))
+        return ", ".join(words) or "one device"
+
+
+class Plans(NamedTuple):
+    """Many plans: the fields of `Plan`, each an array of [plans]."""
+
+    data: np.ndarray
+    tensor: np.ndarray
+    pipeline: np.ndarray
+    context: np.ndarray
+    expert: np.ndarray
+    micro_batch: np.ndarray
+    virtual_stages: np.ndarray
+    sequence_parallel: np.ndarray
+    recompute: np.ndarray  # index into RECOMPUTE
+    zero: np.ndarray
+    shard: np.ndarray
+    overlap: np.ndarray
+    flash: np.ndarray
+
+    @classmethod
+    def of(cls, plan: Plan, cluster: Cluster) -> "Plans":
+        """Return a plan as arrays of one."""
+        values = dataclasses.asdict(plan)
+        values["recompute"] = RECOMPUTE.index(plan.recompute)
+        values["shard"] = plan.shard or plan.data
+        if plan.flash is None:
+            values["flash"] = cluster.hardware.fused_attention
+        return cls(**{name: np.array([value]) for name, value in values.items()})
+
+    def plan(self, i: int) -> Plan:
+        """Return one of them."""
+        values = {name: each[i].item() for name, each in zip(self._fields, self, strict=True)}
+        values["recompute"] = RECOMPUTE[values["recompute"]]
+        values["shard"] = None if values["shard"] == values["data"] else values["shard"]
+        return Plan(**values)
+
+    def take(self, chosen) -> "Plans":
+        """Return some of them."""
+        return Plans(*(each[chosen] for each in self))
+
+
+def divides(llm: LLM, plans: Plans, batch: int) -> dict[str, np.ndarray]:
+    """Return which plans cut a model and its batch evenly: [plans], by what is cut."""
+    stages = plans.pipeline * plans.virtual_stages
+    each = plans.data * plans.micro_batch
+    return {
+        f"{llm.layers} layers over pipeline x virtual stages": llm.layers % stages == 0,
+        f"{llm.heads} heads over tensor": (llm.heads % plans.tensor == 0)
+        & (llm.kv_heads % np.minimum(plans.tensor, llm.kv_heads) == 0),
+        f"a width of {llm.ffn} over tensor": llm.ffn % plans.tensor == 0,
+        f"sequences of {llm.sequence} over context x tensor": llm.sequence
+        % (plans.context * np.where(plans.sequence_parallel, plans.tensor, 1))
+        == 0,
+        f"{llm.experts} experts over expert": llm.experts % plans.expert == 0,
+        "data over expert": plans.data % plans.expert == 0,
+        f"a batch of {batch} over data x micro-batch": batch % each == 0,
+        "micro-batches over pipeline, as interleaving needs": (plans.virtual_stages == 1)
+        | ((batch // each) % plans.pipeline == 0),
+        "virtual stages, which need a pipeline": (plans.virtual_stages == 1) | (plans.pipeline > 1),
+    }
+
+
+def check(llm: LLM, plan: Plan, cluster: Cluster, batch: int) -> None:
+    """Raise if a plan is for other devices, or cuts something unevenly.
+
+    Raises:
+        ValueError: the first thing that does not divide, with both numbers.
+    """
+    if plan.devices != cluster.devices:
+        ways = f"{plan.data} x {plan.tensor} x {plan.pipeline} x {plan.context}"
+        raise ValueError(
+            lesson(
+                f"data x tensor x pipeline x context is {ways} = {plan.devices}, but there are "
+                f"{cluster.devices} devices.",
+                why="each device has one place in each of these ways.",
+                fix=f"ways whose product is {cluster.devices}, or a cluster of {plan.devices}.",
+            )
+        )
+    if not hasattr(batch, "__index__") or batch < 1:
+        raise ValueError(
+            lesson(
+                f"batch={batch} is no number of sequences.",
+                why="a step learns from whole sequences.",
+                fix=f"batch={plan.data * plan.micro_batch}, one micro-batch for each data way.",
+            )
+        )
+    for what, fits in divides(llm, Plans.of(plan, cluster), batch).items():
+        if not fits[0]:
+            raise ValueError(
+                lesson(
+                    f"{plan} does not divide {what}.",
+                    why="each device has an equal share of what is cut.",
+                    fix="ways that divide it; pdl.search tries all that do.",
+                )
+            )

@@ -1,0 +1,221 @@
+"""All plans for a model on a cluster: which fit, which are fastest, and why."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pdlkit.errors import lesson
+from pdlkit.prediction.advising import advise
+from pdlkit.prediction.clusters import Cluster
+from pdlkit.prediction.estimates import Estimate, estimate, evaluate
+from pdlkit.prediction.language_models import LLM, RECOMPUTE
+from pdlkit.prediction.plans import Plans, divides
+from pdlkit.timings import Portrayed
+
+RULE = (
+    "data x tensor x pipeline x context is all devices; micro-batches divide what the batch "
+    "leaves a data way, virtual stages the layers of a stage, expert ways experts and data; "
+    "three levels of rematerialisation; ZeRO 0 to 3 where there is more than one data way; "
+    "sequence parallel or not where there is more than one tensor way"
+)
+_CHUNK = 32768  # plans whose arrays stay in the cache
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Search(Portrayed):
+    """Modelled: the plans of a space, by the seconds of a step."""
+
+    llm: LLM
+    batch: int
+    best: tuple[Estimate, ...]  # fastest first, of those that fit
+    pareto: tuple[Estimate, ...]  # than which none is better in seconds, bytes and dollars
+    nearest: Estimate | None  # of those that do not fit, the one that needs least
+    evaluated: int  # plans that cut everything evenly
+    fitting: int  # of them, those that fit
+    uneven: int  # plans that do not, and were not evaluated
+    rule: str = RULE
+
+    @property
+    def plan(self):
+        """The plan of the fastest; an error where none fits."""
+        if not self.best:
+            raise ValueError(_none_fits(self))
+        return self.best[0].plan
+
+    @property
+    def why(self) -> str:
+        """What made the runner-up slower."""
+        if len(self.best) < 2:
+            return "There is no runner-up."
+        first, second = self.best[:2]
+        slower = {part: second.breakdown[part] - first.breakdown[part] for part in first.breakdown}
+        most = max(slower, key=lambda part: slower[part])
+        longer = second.seconds / first.seconds - 1
+        return (
+            f"The runner-up, {second.plan}, takes {longer:.2%} longer: {slower[most]:+.3g} s of "
+            f"{most}, where the step takes {first.seconds:.3g} s."
+        )
+
+    @property
+    def advice(self) -> str:
+        """Which way to train in plain words, why, and what to change first."""
+        if not self.best:
+            return _none_fits(self)
+        return advise(self.best[0])
+
+
+def search(llm: LLM, cluster: Cluster | Sequence[Cluster], *, batch: int, top: int = 10) -> Search:
+    """Return the best plans to train a model.
+
+    Every plan of the space is evaluated, none twice; `rule` says which they are.
+
+    Args:
+        llm: what is trained.
+        cluster: on what; several are compared.
+        batch: sequences of one step.
+        top: how many of the best are returned.
+
+    Raises:
+        ValueError: a batch that is not above 0, or no cluster.
+    """
+    clusters = [cluster] if isinstance(cluster, Cluster) else list(cluster)
+    if not clusters or not hasattr(batch, "__index__") or batch < 1:
+        raise ValueError(
+            lesson(
+                f"there is nothing to search with {len(clusters)} clusters and batch={batch}.",
+                why="a plan spreads a step's sequences over the devices of a cluster.",
+                fix="pdl.search(llm, pdl.cluster(pdl.hardware.h100, devices=64), batch=512).",
+            )
+        )
+    found, uneven = [], 0
+    for each in clusters:
+        plans, left = space(llm, each, batch)
+        uneven += left
+        found.append((each, plans, *_evaluate(llm, plans, each, batch)))
+    where = np.concatenate([np.full(len(plans.data), i) for i, (_, plans, *_) in enumerate(found)])
+    index = np.concatenate([np.arange(len(plans.data)) for _, plans, *_ in found])
+    seconds, held = (np.concatenate([each[k] for each in found]) for k in (2, 3))
+    fits = np.concatenate([size <= each.hardware.memory_bytes for each, _, _, size in found])
+    dollars = seconds * np.concatenate(
+        [np.full(len(plans.data), _rate(each)) for each, plans, *_ in found]
+    )
+
+    def told(rows) -> tuple[Estimate, ...]:
+        return tuple(
+            estimate(llm, found[where[i]][1].plan(index[i]), found[where[i]][0], batch=batch)
+            for i in rows
+        )
+
+    good = np.flatnonzero(fits)
+    fastest = good[np.lexsort((held[good], seconds[good]))]
+    # On one cluster dollars go with seconds: who needs more of both memory and time is out.
+    leaner = [fastest[where[fastest] == i] for i in range(len(found))]
+    leaner = [rows[held[rows] <= np.minimum.accumulate(held[rows])] for rows in leaner]
+    some = np.concatenate(leaner)
+    some = some[np.argsort(seconds[some], kind="stable")]
+    front = some[_front(np.stack([seconds, held, dollars])[:, some])]
+    rest = np.flatnonzero(~fits)
+    return Search(
+        llm,
+        batch,
+        told(fastest[:top]),
+        told(front),
+        told([rest[np.argmin(held[rest])]])[0] if len(rest) else None,
+        len(seconds),
+        len(good),
+        uneven,
+    )
+
+
+def space(llm: LLM, cluster: Cluster, batch: int) -> tuple[Plans, int]:
+    """Return all plans that cut everything evenly, and how many do not."""
+    rows = np.array(list(_rows(llm, cluster.devices, batch)), dtype=int).reshape(-1, 10)
+    columns = rows.T
+    names = (
+        *("data", "tensor", "pipeline", "context", "expert", "micro_batch", "virtual_stages"),
+        *("sequence_parallel", "recompute", "zero"),
+    )
+    fields = dict(zip(names, columns, strict=True))
+    fields["sequence_parallel"] = fields["sequence_parallel"].astype(bool)
+    count = len(rows)
+    plans = Plans(
+        **fields,
+        shard=fields["data"],
+        overlap=np.ones(count, bool),
+        flash=np.full(count, cluster.hardware.fused_attention),
+    )
+    even = np.all(list(divides(llm, plans, batch).values()), axis=0)
+    return plans.take(even), int(count - even.sum())
+
+
+def _rows(llm: LLM, devices: int, batch: int) -> Iterator[tuple[int, ...]]:
+    for data, tensor, pipeline in itertools.product(_divisors(devices), repeat=3):
+        if devices % (data * tensor * pipeline):
+            continue
+        context = devices // (data * tensor * pipeline)
+        # What cannot be divided further stands in the space once, as uneven.
+        micro = _divisors(batch // data) if batch % data == 0 else [1]
+        deep = pipeline > 1 and llm.layers % pipeline == 0
+        virtual = _divisors(llm.layers // pipeline) if deep else [1]
+        expert = [e for e in _divisors(llm.experts) if data % e == 0]
+        yield from itertools.product(
+            (data,),
+            (tensor,),
+            (pipeline,),
+            (context,),
+            expert,
+            micro,
+            virtual,
+            (0, 1) if tensor > 1 else (0,),
+            range(len(RECOMPUTE)),
+            range(4) if data > 1 else (0,),
+        )
+
+
+def _divisors(n: int) -> list[int]:
+    return [k for k in range(1, n + 1) if n % k == 0]
+
+
+def _evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int):
+    """Return [plans] of seconds and of bytes."""
+    seconds, held = np.zeros((2, len(plans.data)))
+    for start in range(0, len(seconds), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        costs = evaluate(llm, plans.take(rows), cluster, batch)
+        seconds[rows], held[rows] = costs.seconds, costs.bytes
+    return seconds, held
+
+
+def _front(costs: np.ndarray) -> list[int]:
+    """Return which columns of [costs, plans] none other betters; sorted by the first row."""
+    front: list[int] = []
+    for i in range(costs.shape[1]):
+        better = costs[1:, front] <= costs[1:, [i]]
+        if not (better | np.isnan(costs[1:, [i]])).all(0).any():
+            front.append(i)
+    return front
+
+
+def _rate(cluster: Cluster) -> float:
+    """Return the dollars of a second, NaN where the sheet has no price."""
+    price = cluster.hardware.price
+    return cluster.devices * price.dollars_per_hour / 3600 if price else np.nan
+
+
+def _none_fits(found: Search) -> str:
+    if found.nearest is None:
+        return lesson(
+            f"no plan divides {found.llm} and a batch of {found.batch}.",
+            why=f"all {found.uneven} plans cut something unevenly: layers, heads or the batch.",
+            fix="a batch, or a number of devices, with more divisors.",
+        )
+    near = found.nearest
+    has = near.cluster.hardware.memory_bytes
+    return lesson(
+        f"no plan for {found.llm} fits: the smallest needs {near.memory / 1e9:.4g} GB a device, "
+        f"of {has / 1e9:.4g}.",
+        why=f"its largest part: {near.largest}, {near.memory_parts[near.largest] / 1e9:.4g} GB.",
+        fix="more devices, larger ones, or a smaller batch a device.",
+    )
