@@ -85,6 +85,8 @@ _HOME = {
     "Speedup": "timings",
     "play": "prediction.playing",
     "Timeline": "prediction.playing",
+    "predict": "prediction.predicting",
+    "Prediction": "prediction.predicting",
     "hardware": "prediction.hardware",
     "cluster": "prediction.clusters",
     "Cluster": "prediction.clusters",

@@ -11,6 +11,7 @@ from pdlkit.drawing.portraits import (
     estimates,
     hops,
     meshes,
+    predictions,
     reports,
     runs,
     schedules,
@@ -22,6 +23,7 @@ from pdlkit.errors import lesson
 from pdlkit.pictures import Picture
 from pdlkit.prediction.estimates import Estimate
 from pdlkit.prediction.playing import Timeline
+from pdlkit.prediction.predicting import Prediction
 from pdlkit.prediction.searching import Search
 from pdlkit.records import Collective, Memory, Record, Report
 from pdlkit.schedules import Table
@@ -84,6 +86,7 @@ show.register(Memory, reports.memory)
 show.register(Speedup, speedups.speedup)
 show.register(Table, schedules.schedule)
 show.register(Estimate, estimates.estimate)
+show.register(Prediction, predictions.prediction)
 show.register(Search, estimates.search)
 show.register(Timeline, timelines.timeline)
 show.register(Comparison, comparisons.comparison)
