@@ -98,6 +98,8 @@ _HOME = {
     "search": "prediction.searching",
     "Search": "prediction.searching",
     "published": "prediction.published",
+    "calibrate": "training",
+    "Calibration": "prediction.fitting",
     "laws": "prediction.laws",
     "compare": "training",
     "Comparison": "timings",

@@ -1,4 +1,4 @@
-"""A plan in plain words: what each way is for, what limits it, what to change first."""
+"""A plan in plain words: what it is for, what limits it, what to change."""
 
 from pdlkit.prediction.estimates import Estimate
 

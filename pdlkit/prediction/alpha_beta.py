@@ -1,4 +1,4 @@
-"""What a collective takes by the alpha-beta model: so much a message, so much a byte.
+"""What a collective takes if a message costs so much, and a byte so much.
 
 Closed forms of the algorithms that `pdl.collectives` writes out hop by hop, and
 `priced`, which finds the same from the hops. Sizes may be arrays.
@@ -41,9 +41,10 @@ def priced(hops: Hops, count, wire: Wire):
 
 
 def ring_all_gather(count, devices: int, wire: Wire):
-    """Return the seconds until all have all of `count` bytes: (p - 1) alpha + (p - 1)/p n beta.
+    """Return the seconds until all have all of `count` bytes.
 
-    A reduce-scatter takes as long. No algorithm sends fewer bytes.
+    They are (p - 1) alpha + (p - 1)/p n beta. A reduce-scatter takes as long. No
+    algorithm sends fewer bytes.
 
     Source: Thakur, Rabenseifner and Gropp 2005, doi:10.1177/1094342005051521
     """
@@ -61,13 +62,13 @@ def ring_all_reduce(count, devices: int, wire: Wire):
 
 
 def tree_all_reduce(count, devices: int, wire: Wire):
-    """Return the seconds of a sum up a binomial tree and back: 2 log2 p (alpha + n beta)."""
+    """Return the seconds of a sum up a tree and back: 2 log2 p (alpha + n beta)."""
     _check(devices)
     return 2 * math.ceil(math.log2(devices)) * wire.message(count)
 
 
 def halving_doubling_all_reduce(count, devices: int, wire: Wire):
-    """Return the seconds of recursive halving, then doubling, of a power of two devices.
+    """Return the seconds of a sum by recursive halving, then doubling.
 
     2 log2 p alpha + 2 (p - 1)/p n beta: the ring's bytes in the tree's steps, but over
     links between any two devices.
@@ -97,7 +98,7 @@ def all_to_all(count, devices: int, wire: Wire):
 
 
 def torus_all_reduce(count, lengths: tuple[int, ...], wire: Wire):
-    """Return the seconds of a sum along the axes of a torus, one after the other, and back.
+    """Return the seconds of a sum along the axes of a torus, one by one, and back.
 
     2 sum of (X - 1) alpha, and bytes that shrink from axis to axis: as many in all as
     round one ring, in fewer steps.

@@ -112,7 +112,7 @@ def cluster(
 
 
 def _slice(hardware: Hardware, devices: int) -> tuple[int, ...]:
-    """Return the slice of so many devices that is all rings where it can be, and most cubic."""
+    """Return the slice of so many devices: all rings if it can, and most cubic."""
     fitting = [
         shape
         for shape in _shapes(devices, len(hardware.torus))
@@ -142,7 +142,7 @@ def _shapes(devices: int, axes: int):
 
 
 class Costs(NamedTuple):
-    """How long one device is at each collective of a group; of arrays of bytes, arrays."""
+    """How long one device is at each collective of a group; arrays give arrays."""
 
     cluster: Cluster
     group: Group

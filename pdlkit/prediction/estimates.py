@@ -44,7 +44,7 @@ class Estimate(Portrayed):
 
     @property
     def largest(self) -> str:
-        """The part of the memory that is largest, which is what to cut where it does not fit."""
+        """The largest part of the memory: what to cut where it does not fit."""
         return max(self.memory_parts, key=lambda part: self.memory_parts[part])
 
     @property
@@ -70,7 +70,7 @@ class Estimate(Portrayed):
         return tokens / self.tokens_per_second / 86400
 
     def kilowatt_hours(self, tokens: float) -> float:
-        """Return the energy of so many tokens, at the power of the sheet; NaN without one."""
+        """Return the energy of so many tokens, by the sheet's power; NaN without."""
         watts = self.cluster.hardware.watts * self.cluster.devices
         return self.days(tokens) * 24 * watts / 1000
 
@@ -183,7 +183,7 @@ def evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int) -> Evaluated:
 
 
 def slowest_of(devices: int) -> float:
-    """Return how many standard deviations the slowest of so many devices lies off the mean.
+    """Return by how many standard deviations the slowest of so many is slower.
 
     Source: Blom 1958, "Statistical Estimates and Transformed Beta-Variables"
     """

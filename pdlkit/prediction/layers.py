@@ -1,4 +1,4 @@
-"""How long one layer of a transformer takes on one device, operation by operation."""
+"""How long one layer of a transformer takes, operation by operation."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from pdlkit.prediction.plans import Plans
 
 
 class Pass(NamedTuple):
-    """Seconds of one pass of one micro-batch through one layer, or through what ends it."""
+    """Seconds of one micro-batch in one layer, or in what ends the network."""
 
     forward: np.ndarray
     backward: np.ndarray
@@ -18,7 +18,7 @@ class Pass(NamedTuple):
 
 
 def passes(llm: LLM, plans: Plans, hardware: Hardware) -> tuple[Pass, Pass]:
-    """Return the seconds of one layer, and of what ends the network, without messages.
+    """Return the seconds of one layer, and of what ends the network, no messages.
 
     Of many plans few differ in what one layer does; each such kind is looked at once.
     """
@@ -88,7 +88,7 @@ def _logits(llm: LLM, plans: Plans, hardware: Hardware) -> Pass:
 
 
 def _attention(llm: LLM, plans: Plans, hardware: Hardware, tokens):
-    """Return forward and backward seconds from the norm to the residual, and of the scores."""
+    """Return seconds forward and backward, norm to residual, and of the scores."""
     t, width = plans.tensor, llm.attention_width / plans.tensor
     projected = (llm.attention_width + 2 * llm.kv_width) / t
     outside = tokens * llm.hidden / np.where(plans.sequence_parallel, t, 1)

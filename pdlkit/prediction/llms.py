@@ -71,7 +71,7 @@ def known() -> tuple[str, ...]:
 
 
 def maxtext(scale: int) -> LLM:
-    """Return the model of MaxText's global_parameter_scale, about that many 1e9 parameters.
+    """Return the model of about so many 1e9 parameters, as MaxText scales them.
 
     Args:
         scale: a power of two.

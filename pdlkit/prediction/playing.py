@@ -46,7 +46,7 @@ class Timeline(Portrayed):
 
     @property
     def occupied(self) -> np.ndarray:
-        """[devices], the seconds from the start of each one's first op to the end of its last."""
+        """[devices], the seconds from each one's first op to the end of its last."""
         first, last = np.full(self.table.stages, np.inf), np.zeros(self.table.stages)
         np.minimum.at(first, self.table.columns.device, self.start)
         np.maximum.at(last, self.table.columns.device, self.end)
@@ -80,7 +80,7 @@ def play(
     transfer=0.0,
     down: Mapping[int, tuple[float, float]] | None = None,
 ) -> Timeline:
-    """Return when each op of a schedule would begin and end, were it run in its order.
+    """Return when each op of a schedule would begin and end, run in its order.
 
     A device does its ops in the order of the table, each as soon as what it reads has
     arrived. What is sent keeps no device from working.

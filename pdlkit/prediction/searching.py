@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,31 +82,24 @@ def search(llm: LLM, cluster: Cluster | Sequence[Cluster], *, batch: int, top: i
         ValueError: a batch that is not above 0, or no cluster.
     """
     clusters = [cluster] if isinstance(cluster, Cluster) else list(cluster)
-    if not clusters or not hasattr(batch, "__index__") or batch < 1:
-        raise ValueError(
-            lesson(
-                f"there is nothing to search with {len(clusters)} clusters and batch={batch}.",
-                why="a plan spreads a step's sequences over the devices of a cluster.",
-                fix="pdl.search(llm, pdl.cluster(pdl.hardware.h100, devices=64), batch=512).",
-            )
-        )
+    _check(clusters, batch)
     found, uneven = [], 0
     for each in clusters:
         plans, left = space(llm, each, batch)
         uneven += left
-        found.append((each, plans, *_evaluate(llm, plans, each, batch)))
-    where = np.concatenate([np.full(len(plans.data), i) for i, (_, plans, *_) in enumerate(found)])
-    index = np.concatenate([np.arange(len(plans.data)) for _, plans, *_ in found])
-    seconds, held = (np.concatenate([each[k] for each in found]) for k in (2, 3))
-    fits = np.concatenate([size <= each.hardware.memory_bytes for each, _, _, size in found])
-    dollars = seconds * np.concatenate(
-        [np.full(len(plans.data), _rate(each)) for each, plans, *_ in found]
-    )
+        found.append(_Costed(each, plans, *_evaluate(llm, plans, each, batch)))
+    where = np.concatenate([np.full(len(each.seconds), i) for i, each in enumerate(found)])
+    index = np.concatenate([np.arange(len(each.seconds)) for each in found])
+    seconds = np.concatenate([each.seconds for each in found])
+    held = np.concatenate([each.bytes for each in found])
+    dollars = np.concatenate([each.seconds * _rate(each.cluster) for each in found])
+    fits = np.concatenate([each.bytes <= each.cluster.hardware.memory_bytes for each in found])
 
     def told(rows) -> tuple[Estimate, ...]:
         return tuple(
-            estimate(llm, found[where[i]][1].plan(index[i]), found[where[i]][0], batch=batch)
+            estimate(llm, each.plans.plan(index[i]), each.cluster, batch=batch)
             for i in rows
+            for each in [found[where[i]]]
         )
 
     good = np.flatnonzero(fits)
@@ -127,6 +121,26 @@ def search(llm: LLM, cluster: Cluster | Sequence[Cluster], *, batch: int, top: i
         len(good),
         uneven,
     )
+
+
+def _check(clusters: list[Cluster], batch: int) -> None:
+    if not clusters or not hasattr(batch, "__index__") or batch < 1:
+        raise ValueError(
+            lesson(
+                f"there is nothing to search with {len(clusters)} clusters and batch={batch}.",
+                why="a plan spreads a step's sequences over the devices of a cluster.",
+                fix="pdl.search(llm, pdl.cluster(pdl.hardware.h100, devices=64), batch=512).",
+            )
+        )
+
+
+class _Costed(NamedTuple):
+    """The plans of one cluster, and what each costs: [plans]."""
+
+    cluster: Cluster
+    plans: Plans
+    seconds: np.ndarray
+    bytes: np.ndarray
 
 
 def space(llm: LLM, cluster: Cluster, batch: int) -> tuple[Plans, int]:
@@ -189,7 +203,7 @@ def _evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int):
 
 
 def _front(costs: np.ndarray) -> list[int]:
-    """Return which columns of [costs, plans] none other betters; sorted by the first row."""
+    """Return which columns of [costs, plans] none betters; sorted by the first row."""
     front: list[int] = []
     for i in range(costs.shape[1]):
         better = costs[1:, front] <= costs[1:, [i]]

@@ -1,5 +1,6 @@
 """The loop, its callbacks, and runs that can be kept."""
 
+from pdlkit.training.calibrating import calibrate
 from pdlkit.training.compare import compare
 from pdlkit.training.loop import train
 from pdlkit.training.run import Run, fit, fit_async
@@ -11,6 +12,7 @@ from pdlkit.training.tasks import Task, run_tasks, training_task
 __all__ = [
     "Run",
     "Task",
+    "calibrate",
     "compare",
     "device_seconds",
     "fit",

@@ -10,7 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import jax
@@ -18,7 +21,7 @@ import jax
 from pdlkit.cores import pinned
 from pdlkit.errors import lesson
 from pdlkit.timings import Timing
-from pdlkit.training.stopwatch import Job
+from pdlkit.training.stopwatch import Job, time_job
 
 PATIENCE = 3600.0  # seconds until a child is given up
 JOB, ANSWER = "job.pickle", "answer.json"  # the files that pass between the two
@@ -31,9 +34,24 @@ def measure(job: Job, devices: int) -> list[Timing]:
         TypeError: the strategy or a workload cannot be sent there.
         RuntimeError: the process died or did not end; says its last words.
     """
+    return [Timing(*each) for each in run(partial(time_job, job), devices, job.works[0].name)]
+
+
+def run(function: Callable[[], Any], devices: int, name: str) -> Any:
+    """Return what a function gives in a process with so many cores, as JSON has it.
+
+    Args:
+        function: takes nothing; what it stands on goes along.
+        devices: how many, each with a core and a thread.
+        name: what it is about, for an error.
+
+    Raises:
+        TypeError: the function cannot be sent there.
+        RuntimeError: the process died or did not end; says its last words.
+    """
     command = [sys.executable, "-P", "-m", "pdlkit.training.fresh_child"]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / JOB).write_bytes(_packed(job))
+        (Path(folder) / JOB).write_bytes(_packed(function, name))
         try:
             with pinned(devices):
                 child = subprocess.run(
@@ -46,11 +64,11 @@ def measure(job: Job, devices: int) -> list[Timing]:
                     check=False,
                 )
         except subprocess.TimeoutExpired as slow:
-            raise RuntimeError(_too_slow(devices, job.steps)) from slow
+            raise RuntimeError(_too_slow(devices)) from slow
         answer = Path(folder) / ANSWER
         if child.returncode or not answer.exists():
             raise RuntimeError(_died(devices, child))
-        return [Timing(**timing) for timing in json.loads(answer.read_text())]
+        return json.loads(answer.read_text())
 
 
 def _environment(devices: int) -> dict[str, str]:
@@ -68,13 +86,13 @@ def _environment(devices: int) -> dict[str, str]:
     }
 
 
-def _packed(job: Job) -> bytes:
+def _packed(function: Callable[[], Any], name: str) -> bytes:
     try:
-        return cloudpickle.dumps(job)  # takes along what was defined in a notebook
+        return cloudpickle.dumps(function)  # takes along what was defined in a notebook
     except Exception as error:  # each thing has its own way of refusing to be packed
         raise TypeError(
             lesson(
-                f"{job.works[0].name} cannot be sent to another process: {error}.",
+                f"{name} cannot be sent to another process: {error}.",
                 why="each number of devices is timed in a process of its own, which gets the "
                 "workload and the strategy by cloudpickle.",
                 fix="open files, locks and the like inside of the functions that use them.",
@@ -92,11 +110,11 @@ def _died(devices: int, child: subprocess.CompletedProcess) -> str:
     )
 
 
-def _too_slow(devices: int, steps: int) -> str:
+def _too_slow(devices: int) -> str:
     return lesson(
         f"the process that timed {_counted(devices)} had not ended after {PATIENCE:,.0f} s.",
-        why=f"it compiles each program and makes {steps} steps of it.",
-        fix=f"steps={max(1, steps // 4)}, or a smaller batch.",
+        why="it compiles each program and makes all of its steps.",
+        fix="fewer steps, or a smaller batch.",
     )
 
 

@@ -7,6 +7,7 @@ import jax
 from pdlkit.collectives import Hops, Played
 from pdlkit.drawing.portraits import (
     arrays,
+    calibrations,
     comparisons,
     estimates,
     hops,
@@ -22,6 +23,7 @@ from pdlkit.drawing.portraits import (
 from pdlkit.errors import lesson
 from pdlkit.pictures import Picture
 from pdlkit.prediction.estimates import Estimate
+from pdlkit.prediction.fitting import Calibration
 from pdlkit.prediction.playing import Timeline
 from pdlkit.prediction.predicting import Prediction
 from pdlkit.prediction.searching import Search
@@ -86,6 +88,7 @@ show.register(Memory, reports.memory)
 show.register(Speedup, speedups.speedup)
 show.register(Table, schedules.schedule)
 show.register(Estimate, estimates.estimate)
+show.register(Calibration, calibrations.calibration)
 show.register(Prediction, predictions.prediction)
 show.register(Search, estimates.search)
 show.register(Timeline, timelines.timeline)

@@ -1,4 +1,4 @@
-"""A program elsewhere: how long it would compute, and how long each message takes."""
+"""A program elsewhere: how long it computes, and each message takes."""
 
 from pdlkit.drawing.scales import write
 from pdlkit.pictures import Axis, Bar, Panel, Picture
@@ -6,7 +6,7 @@ from pdlkit.prediction.predicting import Prediction
 
 
 def prediction(found: Prediction) -> Picture:
-    """Return a bar of the arithmetic, and one for each kind of message along each axis."""
+    """Return a bar of the arithmetic, and one for each kind of message and axis."""
     messages: dict[str, float] = {}
     for message, seconds in found.messages:
         name = f"{message.kind} along {' x '.join(message.axes)}" if message.axes else message.kind

@@ -1,0 +1,128 @@
+"""Figures of a device and its links, from seconds that were measured on it."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import nnls
+
+from pdlkit.errors import lesson
+from pdlkit.prediction.hardware import Hardware, Link
+from pdlkit.timings import Portrayed
+
+
+class Sample(NamedTuple):
+    """Measured: what was done, and how long it took."""
+
+    kind: str  # product, stream or all_reduce
+    size: int  # side of square matrices, or bytes
+    seconds: float  # the median of several
+
+
+class Residual(NamedTuple):
+    """One sample, and what the fitted figures say of it."""
+
+    sample: Sample
+    modelled: float  # seconds
+
+    @property
+    def error(self) -> float:
+        """How much longer the model takes, as a share of what was measured."""
+        return self.modelled / self.sample.seconds - 1
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Calibration(Portrayed):
+    """A device's sheet, fitted to measured seconds, and how well it agrees with them."""
+
+    hardware: Hardware
+    residuals: tuple[Residual, ...]
+    devices: int  # that the messages were measured among
+
+    def error(self, kind: str) -> float:
+        """Return the mean absolute error of one kind of sample, as a share."""
+        return float(np.mean([abs(r.error) for r in self.residuals if r.sample.kind == kind]))
+
+
+def fit_lines(terms: np.ndarray, seconds: np.ndarray, known=0.0) -> np.ndarray:
+    """Return the figures, none negative, by which terms add up to measured seconds.
+
+    Nearest in the share of each measurement, so that short ones count as much as
+    long ones.
+
+    Args:
+        terms: [samples, figures].
+        seconds: [samples].
+        known: seconds of each that are explained already.
+
+    Raises:
+        ValueError: fewer samples than figures, or a time that is not above 0.
+    """
+    terms, seconds = np.asarray(terms, float), np.asarray(seconds, float)
+    if len(seconds) < terms.shape[1] or not (seconds > 0).all():
+        raise ValueError(
+            lesson(
+                f"{len(seconds)} measurements cannot give {terms.shape[1]} figures.",
+                why="each figure needs a measurement of its own, of a time above 0.",
+                fix="more sizes, from short to long.",
+            )
+        )
+    return nnls(terms / seconds[:, None], 1 - known / seconds)[0]
+
+
+def calibrated(
+    samples: Sequence[Sample], *, name: str, devices: int, memory_bytes: float
+) -> Calibration:
+    """Return the sheet that agrees best with what was measured on a device.
+
+    Args:
+        samples: products of square float32 matrices, streams and all-reduces.
+        name: of the device.
+        devices: among which the all-reduces were measured.
+        memory_bytes: what each has.
+
+    Raises:
+        ValueError: too few samples of a kind.
+    """
+    of = {
+        kind: [s for s in samples if s.kind == kind] for kind in ("stream", "product", "all_reduce")
+    }
+    size, seconds = ({k: np.array([s[i] for s in of[k]], float) for k in of} for i in (1, 2))
+    shortest, stream = fit_lines(_line(size["stream"]), seconds["stream"])
+    side = size["product"]
+    around = shortest + 4 * side**2 * stream  # before the first operation, and the result's way
+    (operation,) = fit_lines(2 * side[:, None] ** 3, seconds["product"], known=around)
+    others = devices - 1
+    wire = np.stack([np.full(len(of["all_reduce"]), 2 * others),
+                     2 * others / devices * size["all_reduce"]], axis=1)  # fmt: skip
+    alpha, beta = fit_lines(wire, seconds["all_reduce"])
+    hardware = Hardware(
+        name=name,
+        flops={"fp32": float(1 / operation)},
+        memory_bytes=memory_bytes,
+        bytes_per_second=float(1 / stream),
+        scale_up=Link(float(1 / beta), 1.0, float(alpha)),
+        node=devices,
+        matmul_share=1.0,
+        stream_share=1.0,
+        operation_seconds=float(shortest),
+        message_share=1.0,
+        sources={"flops": "fitted to measured seconds on this machine"},
+    )
+    modelled = {
+        "stream": size["stream"] * stream + shortest,
+        "product": around + 2 * side**3 * operation,
+        "all_reduce": wire @ np.array([alpha, beta]),
+    }
+    residuals = tuple(
+        Residual(sample, float(each))
+        for kind in of
+        for sample, each in zip(of[kind], modelled[kind], strict=True)
+    )
+    return Calibration(hardware, residuals, devices)
+
+
+def _line(values: np.ndarray) -> np.ndarray:
+    """Return the terms of a constant and of so much for each of these."""
+    return np.stack([np.ones(len(values)), values], axis=1)
