@@ -6,7 +6,7 @@ import re
 import pytest
 
 import pdlkit as pdl
-from pdlkit.prediction.clusters import cluster, costs
+from pdlkit.prediction.clusters import cluster
 from pdlkit.prediction.hardware import Hardware, Link
 
 KNOWN = pdl.hardware.known()
@@ -16,29 +16,8 @@ memory_bytes = 64e9
 bytes_per_second = 2e12
 scale_up = { bytes_per_second = 200e9 }
 """
-# TFLOP/s measured, by rows, inner dimension and columns.
-PRODUCTS = {
-    "a100_80g": {  # Azure/AI-benchmarking-guide; EleutherAI/cookbook, benchmarks/sizing
-        (2048, 2048, 2048): 221.8,
-        (4096, 4096, 4096): 228.0,
-        (8192, 8192, 8192): 253.7,
-        (16384, 16384, 16384): 256.5,
-        (8192, 4096, 12288): 241.6,
-        (8192, 4096, 4096): 234.9,
-        (8192, 16384, 4096): 252.8,
-        (8192, 4096, 51200): 255.4,
-    },
-    "h100": {  # openxla/xla, matmul_interpolator_data.h; pranjalssh/fast.cu
-        (1024, 1024, 1024): 236.3,
-        (2048, 2048, 2048): 632.0,
-        (4096, 4096, 4096): 716.0,
-        (8192, 8192, 8192): 795.0,
-    },
-    "tpu_v5e": {  # jax-ml/jax, docs/pallas/tpu/matmul.ipynb
-        (8192, 8192, 8192): 181.8,
-    },
-    "tpu_v6e": {(8192, 8192, 8192): 727.7},  # yangwhale/gpu-tpu-pedia
-}
+PRODUCTS = pdl.published.rows("products", "half_precision")
+SUMS = pdl.published.rows("links", "all_reduce")
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -55,13 +34,13 @@ def test_each_figure_has_a_source(name):
     assert device.price is None or re.fullmatch(r"20\d\d-\d\d", device.price.when)
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_products_take_as_long_as_measured(name):
-    """Three figures of a sheet give the time of large products within 15 %."""
-    device = getattr(pdl.hardware, name)
-    for (m, k, n), measured in PRODUCTS[name].items():
-        reached = 2 * m * k * n / device.matmul_seconds(m, n, k) / 1e12
-        assert reached == pytest.approx(measured, rel=0.15)
+@pytest.mark.parametrize("row", PRODUCTS, ids=lambda row: f"{row['device']}-{row['rows']}")
+def test_products_take_as_long_as_measured(row):
+    """Three figures of a sheet give the time of products: large ones within 15 %, others 25 %."""
+    device = getattr(pdl.hardware, row["device"])
+    m, k, n = row["rows"], row["inner"], row["columns"]
+    reached = 2 * m * k * n / device.matmul_seconds(m, n, k) / 1e12
+    assert reached == pytest.approx(row["teraflops"], rel=0.15 if m >= 2048 else 0.25)
 
 
 def test_small_products_take_the_shortest_time():
@@ -72,20 +51,20 @@ def test_small_products_take_the_shortest_time():
     assert device.matmul_seconds(1, 16384, 16384) == pytest.approx(read, rel=0.1)
 
 
-MEASURED = (  # GB/s of the bus in an all-reduce, by device, how many and bytes
-    ("a100_80g", 8, 1 << 30, 228.1),  # Azure/AI-benchmarking-guide
-    ("a100_80g", 8, 1 << 20, 36.2),
-    ("a100_80g", 64, 8 << 30, 192),  # NVIDIA/nccl issue 812
-    ("h100", 32, 8 << 30, 330.9),  # aigatech/vpbenchmarking
-)
+@pytest.mark.parametrize("row", SUMS, ids=lambda row: f"{row['devices']}-{row['bytes']}")
+def test_sums_take_as_long_as_measured(row):
+    """All-reduces inside a node and between nodes: long ones within 25 %, and none twice as long.
 
-
-@pytest.mark.parametrize(("name", "devices", "count", "measured"), MEASURED)
-def test_sums_take_as_long_as_measured(name, devices, count, measured):
-    """An all-reduce inside a node and between nodes, within 20 %."""
-    made = cluster(getattr(pdl.hardware, name), devices=devices)
-    seconds = costs(made, devices).all_reduce(count)
-    assert 2 * (devices - 1) / devices * count / seconds / 1e9 == pytest.approx(measured, rel=0.2)
+    What starts a collective from Python, 20 to 30 us, is in the measured times of short
+    ones, and not in ours.
+    """
+    device, devices, count = getattr(pdl.hardware, row["device"]), row["devices"], row["bytes"]
+    seconds = cluster(device, devices=devices).costs(devices).all_reduce(count)
+    measured = 2 * (devices - 1) / devices * count / row["gigabytes_per_second"] / 1e9
+    if count >= 2**26:
+        assert seconds == pytest.approx(measured, rel=0.25)
+    else:
+        assert measured - 35e-6 - 0.3 * measured < seconds < 1.25 * measured
 
 
 def test_five_lines_are_a_device(tmp_path):
@@ -133,19 +112,19 @@ def test_a_ring_sends_what_the_formula_says():
     made = cluster(pdl.hardware.a100_80g, devices=8)
     up, count = made.hardware.scale_up, 1e12
     once = 7 / 8 * count / (up.bytes_per_second * up.share)
-    cost = costs(made, 8)
+    cost = made.costs(8)
     assert cost.all_gather(count) == pytest.approx(once, rel=1e-3)
     assert cost.reduce_scatter(count) == pytest.approx(once, rel=1e-3)
     assert cost.all_reduce(count) == pytest.approx(2 * once, rel=1e-3)
     assert cost.all_to_all(count) == pytest.approx(once, rel=1e-3)
-    assert costs(made, 1).all_reduce(count) == 0
+    assert made.costs(1).all_reduce(count) == 0
 
 
 def test_short_messages_take_the_quick_way():
     """A few bytes take as many quick hops as the ring has."""
     made = cluster(pdl.hardware.a100_80g, devices=8)
     up = made.hardware.scale_up
-    seconds = costs(made, 8).all_reduce(8)
+    seconds = made.costs(8).all_reduce(8)
     assert seconds == pytest.approx(up.base_seconds + 14 * up.quick_seconds, rel=1e-3)
 
 
@@ -153,7 +132,7 @@ def test_a_tree_is_taken_where_nodes_are_many():
     """Between many nodes a short sum goes up and down a tree, not round."""
     made = cluster(pdl.hardware.a100_80g, devices=8192)
     out = made.hardware.scale_out
-    short = costs(made, 1024, stride=8).all_reduce(1024)
+    short = made.costs(1024, stride=8).all_reduce(1024)
     assert short < 2 * 1023 * out.quick_seconds / 10
     assert short > 2 * 10 * out.quick_seconds
 

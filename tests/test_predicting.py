@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 import pdlkit as pdl
 from pdlkit.prediction import alpha_beta
 from pdlkit.prediction.alpha_beta import Wire
-from pdlkit.prediction.clusters import costs
 
 few = settings(max_examples=10, deadline=None)
 WIRE = Wire.of(2e-6, 1e9)
@@ -95,7 +94,7 @@ def test_a_program_is_predicted_from_what_was_counted(report):
     assert found.dtype == "tf32"
     assert found.compute_seconds == pytest.approx(max(touched, operations, shortest))
     by_hand = sum(
-        each.times * costs(made, 8).all_reduce(each.payload_bytes) for each in report.collectives
+        each.times * made.costs(8).all_reduce(each.payload_bytes) for each in report.collectives
     )
     assert {each.kind for each in report.collectives} == {"all_reduce"}
     assert found.communication_seconds == pytest.approx(by_hand)
@@ -114,15 +113,15 @@ def test_axes_say_where_a_message_goes(report):
         message = pdl.Collective.by_ring("all_reduce", (axis,), group, 10**8)
         one = dataclasses.replace(report, mesh=mesh, collectives=(message,))
         seconds[axis] = pdl.predict(one, made).communication_seconds
-    assert seconds["data"] == pytest.approx(float(costs(made, 4, 8).all_reduce(10**8)))
-    assert seconds["model"] == pytest.approx(float(costs(made, 8, 1).all_reduce(10**8)))
+    assert seconds["data"] == pytest.approx(float(made.costs(4, 8).all_reduce(10**8)))
+    assert seconds["model"] == pytest.approx(float(made.costs(8, 1).all_reduce(10**8)))
     assert seconds["data"] > 3 * seconds["model"]
 
 
 def test_each_kind_costs_its_own(report):
     """A gather counts the shards of all, a permute one message, and times multiply."""
     made = pdl.cluster(pdl.hardware.a100_80g, devices=8)
-    cost = costs(made, 8)
+    cost = made.costs(8)
     for kind, wanted in {
         "all_gather": cost.all_gather(8e6),
         "reduce_scatter": cost.reduce_scatter(1e6),

@@ -38,6 +38,10 @@ class Cluster:
         of = f" in {nodes} of {self.node}" if nodes > 1 else ""
         return f"<{self.devices} {self.hardware.name}{of}>"
 
+    def costs(self, size: int | None = None, stride: int = 1) -> "Costs":
+        """Return what the collectives of a group cost; by default of all devices."""
+        return Costs(self, self.group(size or self.devices, stride))
+
     def group(self, size: int, stride: int = 1) -> Group:
         """Return the group of every `stride`-th device, `size` of them.
 
@@ -223,8 +227,3 @@ class Costs(NamedTuple):
             )
         )  # fmt: skip
         return np.minimum(long, short)
-
-
-def costs(cluster: Cluster, size: int, stride: int = 1) -> Costs:
-    """Return what the collectives of a group cost."""
-    return Costs(cluster, cluster.group(size, stride))

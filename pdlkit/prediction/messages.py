@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdlkit.prediction.clusters import Cluster, Costs, costs
+from pdlkit.prediction.clusters import Cluster, Costs
 from pdlkit.prediction.language_models import LLM
 from pdlkit.prediction.memory import MEGATRON
 from pdlkit.prediction.plans import Plans
@@ -76,5 +76,5 @@ def _each(cluster: Cluster, size, stride, count, cost) -> np.ndarray:
     groups, which = np.unique(size * (stride.max() + 1) + stride, return_inverse=True)
     for i, (ways, apart) in enumerate(zip(*divmod(groups, stride.max() + 1), strict=True)):
         rows = which == i
-        seconds[rows] = cost(costs(cluster, int(ways), int(apart)), count[rows])
+        seconds[rows] = cost(cluster.costs(int(ways), int(apart)), count[rows])
     return seconds

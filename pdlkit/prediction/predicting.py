@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from pdlkit.errors import lesson
-from pdlkit.prediction.clusters import Cluster, costs
+from pdlkit.prediction.clusters import Cluster
 from pdlkit.records import Collective, Event, Report
 from pdlkit.timings import Portrayed
 
@@ -99,7 +99,7 @@ def _seconds(message: Collective, report: Report, cluster: Cluster) -> float:
     axes = list(report.mesh)
     last = max((axes.index(axis) for axis in message.axes if axis in axes), default=len(axes) - 1)
     stride = math.prod(list(report.mesh.values())[last + 1 :])
-    cost = costs(cluster, message.group, stride)
+    cost = cluster.costs(message.group, stride)
     whole = message.payload_bytes * (message.group if message.kind == "all_gather" else 1)
     kinds = {
         "all_reduce": cost.all_reduce,
