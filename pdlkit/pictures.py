@@ -74,6 +74,7 @@ class Table(NamedTuple):
 
     header: tuple[Axis, ...]
     rows: tuple[tuple, ...]
+    word: str = ""  # of some of its columns, where it is not the panel's
 
 
 Mark = Line | Bar | Span | Cell | Table

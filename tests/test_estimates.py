@@ -322,5 +322,5 @@ def test_what_does_not_fit_says_what():
     )
     assert not big.fits
     assert big.largest == "optimizer"
-    assert "of 85.1 GB do not fit, most of it optimizer" in pdl.show(big).title
+    assert "do not fit into 85.1 GB, most of it optimizer" in pdl.show(big).title
     assert pdl.show(big).word == "modelled"

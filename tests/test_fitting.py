@@ -58,7 +58,7 @@ def test_noise_is_told():
     found = calibrated(samples, name="it", devices=4, memory_bytes=1e9)
     assert 0.01 < found.error("all_reduce") < 0.1
     picture = pdl.show(found)
-    assert picture.word == "measured"
+    assert picture.word == "measured and modelled"
     assert "On the mean the figures err by: product" in " ".join(picture.text.split())
 
 

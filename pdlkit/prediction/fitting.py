@@ -45,7 +45,7 @@ class Calibration(Portrayed):
         return float(np.mean([abs(r.error) for r in self.residuals if r.sample.kind == kind]))
 
 
-def fit_lines(terms: np.ndarray, seconds: np.ndarray, known=0.0) -> np.ndarray:
+def fit_lines(terms: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """Return the figures, none negative, by which terms add up to measured seconds.
 
     Nearest in the share of each measurement, so that short ones count as much as
@@ -54,7 +54,6 @@ def fit_lines(terms: np.ndarray, seconds: np.ndarray, known=0.0) -> np.ndarray:
     Args:
         terms: [samples, figures].
         seconds: [samples].
-        known: seconds of each that are explained already.
 
     Raises:
         ValueError: fewer samples than figures, or a time that is not above 0.
@@ -68,7 +67,7 @@ def fit_lines(terms: np.ndarray, seconds: np.ndarray, known=0.0) -> np.ndarray:
                 fix="more sizes, from short to long.",
             )
         )
-    return nnls(terms / seconds[:, None], 1 - known / seconds)[0]
+    return nnls(terms / seconds[:, None], np.ones(len(seconds)))[0]
 
 
 def calibrated(
@@ -89,10 +88,17 @@ def calibrated(
         kind: [s for s in samples if s.kind == kind] for kind in ("stream", "product", "all_reduce")
     }
     size, seconds = ({k: np.array([s[i] for s in of[k]], float) for k in of} for i in (1, 2))
-    shortest, stream = fit_lines(_line(size["stream"]), seconds["stream"])
-    side = size["product"]
-    around = shortest + 4 * side**2 * stream  # before the first operation, and the result's way
-    (operation,) = fit_lines(2 * side[:, None] ** 3, seconds["product"], known=around)
+    side, streamed = size["product"], size["stream"]
+    # A product writes its result, as a stream does; both pay for being begun.
+    terms = np.concatenate(
+        [
+            np.stack([streamed**0, streamed, 0 * streamed], axis=1),
+            np.stack([side**0, 4 * side**2, 2 * side**3], axis=1),
+        ]
+    )
+    both = np.concatenate([seconds["stream"], seconds["product"]])
+    figures = fit_lines(terms, both)
+    shortest, stream, operation = figures
     others = devices - 1
     wire = np.stack([np.full(len(of["all_reduce"]), 2 * others),
                      2 * others / devices * size["all_reduce"]], axis=1)  # fmt: skip
@@ -111,8 +117,8 @@ def calibrated(
         sources={"flops": "fitted to measured seconds on this machine"},
     )
     modelled = {
-        "stream": size["stream"] * stream + shortest,
-        "product": around + 2 * side**3 * operation,
+        "stream": (terms @ figures)[: len(streamed)],
+        "product": (terms @ figures)[len(streamed) :],
         "all_reduce": wire @ np.array([alpha, beta]),
     }
     residuals = tuple(
@@ -121,8 +127,3 @@ def calibrated(
         for sample, each in zip(of[kind], modelled[kind], strict=True)
     )
     return Calibration(hardware, residuals, devices)
-
-
-def _line(values: np.ndarray) -> np.ndarray:
-    """Return the terms of a constant and of so much for each of these."""
-    return np.stack([np.ones(len(values)), values], axis=1)

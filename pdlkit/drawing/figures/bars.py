@@ -5,13 +5,15 @@ from pdlkit.drawing.figures.ink import hatch
 from pdlkit.drawing.figures.ticks import clear, name
 from pdlkit.drawing.scales import write
 from pdlkit.drawing.styles import colour
-from pdlkit.pictures import Bar, Panel
+from pdlkit.pictures import Panel
+
+_ABREAST = 4  # names of parts in a row
 
 
 def size(panel: Panel) -> tuple[float, float]:
     """Return the width and height of the panel, in inches."""
-    parts = any(bar.part for bar in panel.marks if isinstance(bar, Bar))
-    return 8.0, 0.3 * len(marks.wholes(panel)) + 0.2 + 0.3 * parts
+    parts = len(marks.parts(panel)) if any(marks.parts(panel)) else 0
+    return 8.0, 0.3 * len(marks.wholes(panel)) + 0.2 + 0.3 * -(-parts // _ABREAST)
 
 
 def draw(axes, panel: Panel) -> None:
@@ -45,6 +47,7 @@ def draw(axes, panel: Panel) -> None:
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
     axes.set_ylim(len(whole) - 0.5, -0.5)
-    axes.set_xlabel(panel.x.label)
+    # A full row of names reaches to where the label of the axis usually stands.
+    axes.set_xlabel(panel.x.label, loc="right" if len(parts) >= _ABREAST else "center")
     if any(parts):
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 0), ncols=4, fontsize=8.5)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, 0), ncols=_ABREAST, fontsize=8.5)

@@ -25,7 +25,7 @@ def _table(found: Calibration) -> Panel:
     rows = tuple(_row(each) for each in found.residuals)
     means = ", ".join(f"{kind} {found.error(kind):.0%}" for kind in _UNITS)
     note = f"On the mean the figures err by: {means}."
-    return Panel("the fit", "measured", (Table(header, rows),), note=note)
+    return Panel("the fit", "measured", (Table(header, rows, "modelled"),), note=note)
 
 
 def _row(residual: Residual) -> tuple:

@@ -20,11 +20,16 @@ _SHORT = {
 def estimate(found: Estimate) -> Picture:
     """Return bars of the seconds of a step, and of the bytes of a device."""
     has = found.cluster.hardware.memory_bytes
-    verdict = "fit" if found.fits else f"do not fit, most of it {found.largest}"
+    held = write(found.memory, "B")
+    verdict = (
+        f"{held} of {write(has, 'B')} are taken"
+        if found.fits
+        else f"{held} do not fit into {write(has, 'B')}, most of it {found.largest}"
+    )
     return Picture(
         f"{found.llm.name or 'The model'} on {found.cluster.devices} "
         f"{found.cluster.hardware.name}: a step takes {write(found.seconds, 's')}, "
-        f"{found.mfu:.0%} of the peak; {write(found.memory, 'B')} of {write(has, 'B')} {verdict}",
+        f"{found.mfu:.0%} of the peak; {verdict}",
         (
             _bars("what a step is spent on", found.breakdown, "s", "time"),
             _bars("what the fullest device holds", found.memory_parts, "B", "memory"),

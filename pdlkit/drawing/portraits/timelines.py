@@ -5,7 +5,14 @@ import numpy as np
 from pdlkit.drawing.scales import write
 from pdlkit.pictures import Axis, Bar, Panel, Picture, Span
 from pdlkit.prediction.playing import Timeline
+from pdlkit.schedules.tasks import BACKWARD, BOTH, FORWARD, WEIGHT
 
+_WORDS = {
+    FORWARD: "forward",
+    BACKWARD: "input gradient",
+    WEIGHT: "weight gradient",
+    BOTH: "backward",
+}
 _MANY = 1500  # ops, past which each would be thinner than a line
 
 
@@ -31,7 +38,7 @@ def timeline(played: Timeline) -> Picture:
 def _lanes(played: Timeline) -> Panel:
     lanes = tuple(f"device {i}" for i in range(played.table.stages))
     spans = tuple(
-        Span(lanes[event.device], event.start, event.end, event.label, event.kind)
+        Span(lanes[event.device], event.start, event.end, event.label, _WORDS[event.kind])
         for event in played.events
     )
     axes = {"x": Axis("time", "s"), "y": Axis("device", names=lanes)}
