@@ -29,6 +29,22 @@ class NotFinite(ValueError):
         self.run: Any = None
 
 
+def check_kind(name: str, given, kind: type, example: str) -> None:
+    """Raise if an argument is something else than what it is for.
+
+    Raises:
+        TypeError: names what is wanted, and shows one.
+    """
+    if not isinstance(given, kind):
+        raise TypeError(
+            lesson(
+                f"{name} is {given!r}, of the type {type(given).__name__}.",
+                why=f"what is wanted is of the type {kind.__name__}.",
+                fix=f"{example}.",
+            )
+        )
+
+
 def fitting_sizes(size: int, ways: int) -> str:
     """Return the nearest sizes that divide among so many ways: 96 or 104."""
     below, above = size // ways * ways, (size // ways + 1) * ways

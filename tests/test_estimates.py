@@ -275,10 +275,12 @@ WRONG = {
     "batch": ({"data": 16}, 8, r"does not divide a batch of 8 over data x micro-batch"),
     "interleaved": ({"pipeline": 8, "data": 2, "virtual_stages": 2}, 24, r"as interleaving needs"),
     "no sequence": ({"data": 16}, 0, r"^batch=0 is no number of sequences"),
-    "half": ({"data": 2.5}, 64, r"^data=2.5 is no number of data"),
-    "none": ({"tensor": 0}, 64, r"^tensor=0 is no number of tensor"),
+    "half": ({"data": 2.5}, 64, r"^data=2.5 is no number of ways"),
+    "none": ({"tensor": 0}, 64, r"^tensor=0 is no number of ways"),
     "misspelt": ({"recompute": "ful"}, 64, r"(?s)^recompute='ful' is not known.*try: `full`"),
     "stage": ({"zero": 4}, 64, r"^zero=4 with shard=None"),
+    "no shard": ({"data": 16, "zero": 3, "shard": 0}, 64, r"with shard=0 of 16 data ways cannot"),
+    "text": ({"data": 16, "zero": "3"}, 64, r"^zero='3' with shard=None"),
     "shard": ({"data": 16, "zero": 3, "shard": 3}, 64, r"with shard=3 of 16 data ways cannot be"),
 }  # fmt: skip
 
@@ -298,7 +300,7 @@ def test_models_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"^layers=0 is no size"):
         pdl.LLM(0, 64, 4, 100, 128)
     made = pdl.cluster(A100, devices=64)
-    with pytest.raises(ValueError, match=r"^tensor 64 does not divide 32 heads over tensor"):
+    with pytest.raises(ValueError, match=r"^tensor 64 does not divide 32 heads, 32 of keys"):
         pdl.estimate(pdl.llms.megatron_7_5b, pdl.Plan(tensor=64), made, batch=1)
     with pytest.raises(ValueError, match=r"^8 heads with 3 of keys"):
         pdl.LLM(2, 64, 8, 100, 128, kv_heads=3)
@@ -306,9 +308,9 @@ def test_models_that_cannot_be_are_refused():
         _ = pdl.llms.gpt3
     with pytest.raises(ValueError, match=r"^MaxText has no model of scale 20"):
         pdl.llms.maxtext(20)
-    with pytest.raises(KeyError, match="no paper `zeros` is here"):
+    with pytest.raises(ValueError, match=r"^no paper `zeros` is here"):
         pdl.published.rows("zeros", "states")
-    with pytest.raises(KeyError, match="zero has no table `state`"):
+    with pytest.raises(ValueError, match=r"^zero has no table `state`"):
         pdl.published.rows("zero", "state")
 
 

@@ -129,7 +129,7 @@ def test_a_search_of_nothing_is_refused():
     """No cluster, no batch, or a batch that no plan divides."""
     with pytest.raises(ValueError, match=r"^there is nothing to search with 0 clusters"):
         pdl.search(SMALL, [], batch=8)
-    with pytest.raises(ValueError, match=r"and batch=0\."):
+    with pytest.raises(ValueError, match=r"batch=0 and top=10\."):
         pdl.search(SMALL, SIXTEEN, batch=0)
     prime = pdl.LLM(7, 512, 8, 8192, 1021)
     odd = pdl.search(prime, pdl.cluster(A100, devices=32), batch=3)

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
-from pdlkit.errors import lesson
+from pdlkit.errors import check_kind, lesson
 from pdlkit.prediction.hardware import Hardware, Link
 
 
@@ -17,6 +18,12 @@ class Group(NamedTuple):
     inside: int  # of them in one node or slice, next to each other
     lanes: float  # links that each sends on at once inside
     hops: int  # from the first to the last of those inside, if all lanes are used
+    crossing: float = 1.0  # links that a byte to any of them takes in turn, lanes counted
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes or slices it lies in."""
+        return -(-self.size // self.inside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +59,26 @@ class Cluster:
         inside = max(1, min(size, self.node // stride))
         if not self.shape:
             return Group(size, inside, 1.0, inside - 1)
-        lanes, hops, left, step = 0.0, 0, inside, stride
+        rings = all(length % self.hardware.wraps_at == 0 for length in self.shape)
+        lanes, hops, left, step, crossing = 0.0, 0, inside, stride, 0.0
         for length in reversed(self.shape):
             if step >= length:
                 step //= length
                 continue
             along = min(left, length // step)
             if along > 1:
-                ring = along * step == length and length % self.hardware.wraps_at == 0
+                # Of a flat torus each axis closes by itself, of a solid one all or none.
+                closes = rings or (len(self.shape) < 3 and length % self.hardware.wraps_at == 0)
+                ring = along * step == length and closes
                 # Between two of a group lie others, whose messages share the links.
-                lanes += (2.0 if ring and length > 2 else 1.0) / step
+                own = (2.0 if ring and length > 2 else 1.0) / step
+                lanes += own
+                crossing = max(crossing, along / 4 / own)
                 hops += along // 2 if ring else along - 1
             left, step = left // along, 1
             if left <= 1:
                 break
-        return Group(size, inside, max(lanes, 1e-9), hops)
+        return Group(size, inside, max(lanes, 1e-9), hops, max(crossing, 1 / max(lanes, 1e-9)))
 
 
 def cluster(
@@ -89,30 +101,31 @@ def cluster(
     Raises:
         ValueError: a number that is not above 0, or a slice that its torus has not.
     """
+    check_kind("hardware", hardware, Hardware, "pdl.hardware.h100")
     largest = math.prod(hardware.torus) if hardware.torus else hardware.node
-    node = min(devices, largest) if node is None else node
-    for name, count in (("devices", devices), ("node", node)):
+    for name, count in (("devices", devices), ("node", 1 if node is None else node)):
         if not hasattr(count, "__index__") or count < 1:
             raise ValueError(
                 lesson(
-                    f"{name}={count} is no number of devices.",
+                    f"{name}={count!r} is no number of devices.",
                     why="devices are counted, and one is the fewest.",
                     fix=f"{name}=8, or another whole number.",
                 )
             )
+    node = min(devices, largest if node is None else node)
     link = hardware.scale_out
     if scale_out is not None:
         link = link._replace(bytes_per_second=scale_out, share=1.0)
-        if not 0 < scale_out < math.inf:
+        if not isinstance(scale_out, Real) or not 0 < scale_out < math.inf:
             raise ValueError(
                 lesson(
-                    f"scale_out={scale_out} is no bandwidth.",
+                    f"scale_out={scale_out!r} is no bandwidth.",
                     why="each device sends some bytes in a second to other nodes.",
                     fix="25e9, a network of 200 Gbit/s for each device.",
                 )
             )
-    shape = _slice(hardware, min(node, devices)) if hardware.torus else ()
-    return Cluster(hardware, devices, min(node, devices), link, shape)
+    shape = _slice(hardware, node) if hardware.torus else ()
+    return Cluster(hardware, devices, node, link, shape)
 
 
 def _slice(hardware: Hardware, devices: int) -> tuple[int, ...]:
@@ -165,21 +178,22 @@ class Costs(NamedTuple):
 
     def all_to_all(self, count):
         """Return the seconds in which each sends every other its share of `count` bytes."""
-        size, inside, lanes, hops = self.group
+        size, inside, _, hops, crossing = self.group
         if size == 1:
             return np.zeros(np.shape(count))
-        # On a line or ring of n what goes half round passes n/4 links, on a switch one.
-        crossing = max(1.0, inside / 4) if self.cluster.shape else 1.0
-        near = count * (inside - 1) / size * crossing / lanes
+        near = count * (inside - 1) / size * crossing
         far = count * (size - inside) / size
-        return self._seconds(near, hops, far=far, far_hops=size // inside - 1)
+        return self._seconds(near, hops, far=far, far_hops=self.group.nodes - 1)
 
     def send(self, count):
-        """Return the seconds of a message to the next of the group."""
+        """Return the seconds of a message to the next of the group, all of which send.
+
+        Where the group lies in several nodes, those between them set the pace.
+        """
         if self.group.size == 1:
             return np.zeros(np.shape(count))
-        if self.group.inside > 1:
-            return self._seconds(count, 1, far=0.0, far_hops=0)
+        if self.group.nodes == 1:
+            return self._seconds(count / min(1.0, self.group.lanes), 1, far=0.0, far_hops=0)
         return self._seconds(0.0, 0, far=count, far_hops=1)
 
     def _scattered(self, count, passes: int):
@@ -189,10 +203,10 @@ class Costs(NamedTuple):
         what each device has of the whole goes round a ring of its like, or up and down a
         tree, whichever is sooner.
         """
-        size, inside, lanes, hops = self.group
+        size, inside, lanes, hops, _ = self.group
         if size == 1:
             return np.zeros(np.shape(count))
-        nodes = size // inside
+        nodes = self.group.nodes
         near = passes * count * (inside - 1) / inside / lanes
         # NCCL's rings pass through all devices, so that a node sends the whole way round.
         others = nodes - 1 if self.cluster.shape else nodes - 1 / inside

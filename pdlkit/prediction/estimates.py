@@ -51,6 +51,9 @@ class Estimate(Portrayed):
     def mfu(self) -> float:
         """The share of the peak that is spent on what the model asks for.
 
+        By custom of scores in full, of which a fused kernel computes half: with long
+        sequences it is more than the device does.
+
         Source: Chowdhery et al. 2022, appendix B, https://arxiv.org/abs/2204.02311
         """
         return self.llm.model_flops(self.batch) / self._peak
@@ -58,7 +61,11 @@ class Estimate(Portrayed):
     @property
     def hfu(self) -> float:
         """The share of the peak that is spent, rematerialisation included."""
-        return self.llm.hardware_flops(self.batch, self.plan.recompute) / self._peak
+        flash = self.plan.flash
+        fused = self.cluster.hardware.fused_attention if flash is None else flash
+        # A fused kernel never wrote the scores that would be computed anew.
+        again = "none" if fused and self.plan.recompute == "selective" else self.plan.recompute
+        return self.llm.hardware_flops(self.batch, again) / self._peak
 
     @property
     def tokens_per_second(self) -> float:
@@ -164,7 +171,7 @@ def evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int) -> Evaluated:
     hops = _hops(plans, microbatches) * sent.hop
     backward = depth * (layer.backward + layer.again)
     reduce = sent.copies + hides(sent.reduce, backward, at_least=1 / depth)
-    update = parameters / np.where(plans.zero >= 1, plans.shard, 1)
+    update = parameters.shares(plans, 1)
     # Reads gradients, reads and writes weights and two moments in float32, writes halves.
     optimizer = hardware.stream_seconds((4 + 3 * 8 + 2) * update)
     return Evaluated(
@@ -211,8 +218,8 @@ class _Hides(NamedTuple):
 def _hops(plans: Plans, microbatches):
     """Return for how many messages between stages a step waits.
 
-    Of 1F1B what `play` finds; interleaved, the closed form of Qi et al. 2023, whose
-    steady state waits for none.
+    Of 1F1B what `play` finds where stages divide micro-batches; interleaved, the closed
+    form of Qi et al. 2023, whose steady state waits for none.
     """
     p, v = plans.pipeline, plans.virtual_stages
     plain = 2 * (p - 1) * microbatches / p + 2 * np.maximum(p - 2, 0)

@@ -103,6 +103,14 @@ def calibrated(
     wire = np.stack([np.full(len(of["all_reduce"]), 2 * others),
                      2 * others / devices * size["all_reduce"]], axis=1)  # fmt: skip
     alpha, beta = fit_lines(wire, seconds["all_reduce"])
+    if not (operation > 0 and stream > 0 and beta > 0):
+        raise ValueError(
+            lesson(
+                "the measured times do not grow with the sizes.",
+                why="what starts an operation hides what it takes, and no rate can be told.",
+                fix="larger sizes.",
+            )
+        )
     hardware = Hardware(
         name=name,
         flops={"fp32": float(1 / operation)},

@@ -1,6 +1,7 @@
 """A transformer in figures: its parameters, and the operations that it asks for."""
 
 import dataclasses
+import operator
 from typing import Any
 
 from pdlkit.errors import lesson
@@ -29,9 +30,11 @@ class LLM:
     name: str = ""
 
     def __post_init__(self):
+        given = ("layers", "hidden", "heads", "vocabulary", "sequence", "experts", "top_k")
+        self._check(given)
         usual = {
             "ffn": 4 * self.hidden,
-            "head": self.hidden // max(self.heads, 1),
+            "head": max(1, self.hidden // self.heads),
             "kv_heads": self.heads,
             "biases": not self.gated,
             "positions": not self.gated,
@@ -39,18 +42,8 @@ class LLM:
         for name, value in usual.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        counted = ("layers", "hidden", "heads", "vocabulary", "sequence", "ffn", "head", "experts")
-        for name in counted:
-            count = getattr(self, name)
-            if not hasattr(count, "__index__") or count < 1:
-                raise ValueError(
-                    lesson(
-                        f"{name}={count} is no size of a transformer.",
-                        why="layers, heads and widths are counted, and one is the fewest.",
-                        fix=f"{name}=1, or another whole number.",
-                    )
-                )
-        if self.heads % self.kv_heads or not 1 <= self.top_k <= self.experts:
+        self._check(("ffn", "head", "kv_heads"))
+        if self.heads % self.kv_heads or self.top_k > self.experts:
             raise ValueError(
                 lesson(
                     f"{self.heads} heads with {self.kv_heads} of keys, and {self.top_k} of "
@@ -60,6 +53,19 @@ class LLM:
                     fix="kv_heads that divide heads, and top_k from 1 to experts.",
                 )
             )
+
+    def _check(self, sizes: tuple[str, ...]) -> None:
+        for name in sizes:
+            count = getattr(self, name)
+            if not hasattr(count, "__index__") or count < 1:
+                raise ValueError(
+                    lesson(
+                        f"{name}={count!r} is no size of a transformer.",
+                        why="layers, heads and widths are counted, and one is the fewest.",
+                        fix=f"{name}=1, or another whole number.",
+                    )
+                )
+            object.__setattr__(self, name, operator.index(count))  # NumPy's own would overflow
 
     def __repr__(self) -> str:
         return f"<{self.name or 'LLM'}: {self.parameters / 1e9:.4g}e9 parameters>"

@@ -90,7 +90,8 @@ def _logits(llm: LLM, plans: Plans, hardware: Hardware) -> Pass:
 def _attention(llm: LLM, plans: Plans, hardware: Hardware, tokens):
     """Return seconds forward and backward, norm to residual, and of the scores."""
     t, width = plans.tensor, llm.attention_width / plans.tensor
-    projected = (llm.attention_width + 2 * llm.kv_width) / t
+    # Where there are more tensor ways than heads of keys, several have the same.
+    projected = width + 2 * llm.kv_width / np.minimum(t, llm.kv_heads)
     outside = tokens * llm.hidden / np.where(plans.sequence_parallel, t, 1)
     forward, backward = _Work(hardware), _Work(hardware)
 

@@ -49,7 +49,7 @@ _KNOWN = {
     ),
     # mosaicml/llm-foundry, scripts/train/benchmarking
     "mpt_1b": ((24, 2048, 16), _MPT),
-    "mpt_3b": ((32, 2560, 32), _MPT),
+    "mpt_3b": ((32, 2560, 20), _MPT),
     "mpt_7b": ((32, 4096, 32), _MPT),
     "mpt_13b": ((40, 5120, 40), _MPT),
     "mpt_30b": ((48, 7168, 56), _MPT),
@@ -60,7 +60,7 @@ _KNOWN = {
     # Jiang et al. 2024, Table 1, https://arxiv.org/abs/2401.04088
     "mixtral_8x7b": (
         (32, 4096, 32),
-        {**_LLAMA, "sequence": 8192, "ffn": 14336, "kv_heads": 8, "experts": 8, "top_k": 2},
+        {**_LLAMA, "sequence": 32768, "ffn": 14336, "kv_heads": 8, "experts": 8, "top_k": 2},
     ),
 }  # fmt: skip
 

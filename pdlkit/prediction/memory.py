@@ -57,10 +57,10 @@ def activations(llm: LLM, tokens, plans: Plans, *, recompute=None, flash=None):
     whole = np.where(plans.sequence_parallel, plans.tensor, 1)
     # Inputs of both norms, of attention and MLP, and two masks.
     outside = (4 + 2 + 2 * llm.top_k + 2) * llm.hidden
-    inside = 4 * llm.attention_width + 4 * llm.kv_width
-    inside += (6 if llm.gated else 4) * llm.ffn * llm.top_k
+    inside = 4 * llm.attention_width + (6 if llm.gated else 4) * llm.ffn * llm.top_k
+    keys = 4 * llm.kv_width / np.minimum(plans.tensor, llm.kv_heads)
     scores = 5 * llm.heads * llm.sequence
-    kept = tokens * (outside / whole + inside / plans.tensor)
+    kept = tokens * (outside / whole + inside / plans.tensor + keys)
     kept = kept + tokens * scores / plans.tensor * (~flash & (recompute == RECOMPUTE.index("none")))
     inputs = tokens * 2 * llm.hidden / whole
     return np.where(recompute == RECOMPUTE.index("full"), inputs, kept)
@@ -86,33 +86,61 @@ def parts(llm: LLM, plans: Plans, batch: int) -> dict[str, np.ndarray]:
     """
     tokens = plans.micro_batch * llm.sequence / plans.context
     layers = llm.layers / plans.pipeline
+    microbatches = batch // (plans.data * plans.micro_batch)
     layer = activations(llm, tokens, plans)
-    held = layers * layer * in_flight(plans, batch // (plans.data * plans.micro_batch))
-    last = layers * layer
+    held = layers * layer * in_flight(plans, microbatches)
+    # Of its chunks but the last the last stage has run a round ahead.
+    ahead = ((plans.virtual_stages - 1) * plans.pipeline + 1) / plans.virtual_stages
+    last = layers * layer * np.minimum(ahead, microbatches)
     # Its own activations come back for the time of its backward pass.
     again = activations(llm, tokens, plans, recompute=0) - layer
-    # Logits in half precision, and in float32 with their gradient.
+    # In half precision, and in float32 with their gradient; gone when a layer is done again.
     logits = tokens * llm.vocabulary / plans.tensor * (2 + 4 + 4)
-    first_is_last = plans.pipeline == 1
-    at_last = first_is_last | (last + logits > held)
+    at_last = (plans.pipeline == 1) | (last + np.maximum(again, logits) > held + again)
     parameters = device_parameters(llm, plans)
-    each = {name: np.zeros(len(plans.data)) for name in MEGATRON._fields}
+    each = {}
     for stage, name in ((3, "weights"), (2, "gradients"), (1, "optimizer")):
-        size = getattr(MEGATRON, name)
-        each[name] = parameters * size / np.where(plans.zero >= stage, plans.shard, 1)
-    gathered = 2 * 2 * parameters / layers * (plans.zero == 3)  # this layer's and the next one's
+        shared = parameters.shares(plans, stage)
+        each[name] = getattr(MEGATRON, name) * shared
+    gathered = 2 * MEGATRON.weights * (parameters.total - parameters.shares(plans, 3)) / layers
     return {
         **each,
-        "activations": np.where(at_last & ~first_is_last, last, held),
-        # Logits are gone when the first layer is computed anew.
-        "temporaries": np.maximum(again, np.where(at_last, logits, 0.0)),
-        "gathered": gathered,
+        "activations": np.where(at_last & (plans.pipeline > 1), last, held),
+        "temporaries": np.where(at_last, np.maximum(again, logits), again),
+        "gathered": np.maximum(gathered, 0.0),  # this layer's weights and the next one's
     }
 
 
-def device_parameters(llm: LLM, plans: Plans):
-    """Return [plans] of parameters of one device of the stage with most, before ZeRO."""
+class Parameters(NamedTuple):
+    """Parameters of one device, [plans] each."""
+
+    dense: np.ndarray
+    experts: np.ndarray  # which lie on fewer of the data ways
+
+    @property
+    def total(self) -> np.ndarray:
+        """All of them."""
+        return self.dense + self.experts
+
+    def shares(self, plans: Plans, stage: int) -> np.ndarray:
+        """Return how many a device keeps the states of that ZeRO cuts from a stage on."""
+        cut = plans.zero >= stage
+        return self.dense / np.where(cut, plans.shard, 1) + self.experts / np.where(
+            cut, expert_shard(plans), 1
+        )
+
+
+def expert_shard(plans: Plans) -> np.ndarray:
+    """Return how many of the devices that share states have the same experts."""
+    return np.maximum(1, plans.shard // plans.expert)
+
+
+def device_parameters(llm: LLM, plans: Plans) -> Parameters:
+    """Return the parameters of one device of the stage with most, before ZeRO."""
+    layers = llm.layers / plans.pipeline
     experts = llm.experts * llm.expert_parameters if llm.experts > 1 else 0
-    layer = llm.attention_parameters + llm.mlp_parameters - experts + experts / plans.expert
+    layer = llm.attention_parameters + llm.mlp_parameters - experts
     tables = llm.embedding_parameters + np.where(plans.pipeline == 1, llm.logit_parameters, 0)
-    return (llm.layers / plans.pipeline * layer + tables) / plans.tensor
+    return Parameters(
+        (layers * layer + tables) / plans.tensor, layers * experts / plans.expert / plans.tensor
+    )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdlkit.errors import lesson, nearest
+from pdlkit.errors import check_kind, lesson, nearest
 from pdlkit.prediction.clusters import Cluster
 from pdlkit.prediction.language_models import LLM, RECOMPUTE
 
@@ -39,7 +39,7 @@ class Plan:
             if not hasattr(count, "__index__") or count < 1:
                 raise ValueError(
                     lesson(
-                        f"{name}={count} is no number of {name.replace('_', ' ')}.",
+                        f"{name}={count!r} is no number of ways, stages or sequences.",
                         why="devices, stages and sequences are counted, and one is the fewest.",
                         fix=f"{name}=1, which means that nothing is cut that way.",
                     )
@@ -52,10 +52,13 @@ class Plan:
                     fix=f"{nearest(str(self.recompute), RECOMPUTE)}.",
                 )
             )
-        if self.zero not in range(4) or (self.shard is not None and self.data % self.shard):
+        shard = self.data if self.shard is None else self.shard
+        whole = hasattr(shard, "__index__") and hasattr(self.zero, "__index__") and shard >= 1
+        if not whole or self.zero not in range(4) or self.data % shard:
             raise ValueError(
                 lesson(
-                    f"zero={self.zero} with shard={self.shard} of {self.data} data ways cannot be.",
+                    f"zero={self.zero!r} with shard={self.shard!r} of {self.data} data ways cannot "
+                    "be.",
                     why="there are stages 0 to 3, and equal groups of data ways share a copy.",
                     fix="zero=3, shard=None: all data ways share one copy.",
                 )
@@ -124,8 +127,8 @@ def divides(llm: LLM, plans: Plans, batch: int) -> dict[str, np.ndarray]:
     each = plans.data * plans.micro_batch
     return {
         f"{llm.layers} layers over pipeline x virtual stages": llm.layers % stages == 0,
-        f"{llm.heads} heads over tensor": (llm.heads % plans.tensor == 0)
-        & (llm.kv_heads % np.minimum(plans.tensor, llm.kv_heads) == 0),
+        f"{llm.heads} heads, {llm.kv_heads} of keys, over tensor": (llm.heads % plans.tensor == 0)
+        & (np.maximum(plans.tensor, llm.kv_heads) % np.minimum(plans.tensor, llm.kv_heads) == 0),
         f"a width of {llm.ffn} over tensor": llm.ffn % plans.tensor == 0,
         f"sequences of {llm.sequence} over context x tensor": llm.sequence
         % (plans.context * np.where(plans.sequence_parallel, plans.tensor, 1))
@@ -145,6 +148,9 @@ def check(llm: LLM, plan: Plan, cluster: Cluster, batch: int) -> None:
     Raises:
         ValueError: the first thing that does not divide, with both numbers.
     """
+    check_kind("llm", llm, LLM, "pdl.llms.llama2_7b")
+    check_kind("plan", plan, Plan, "pdl.Plan(data=8)")
+    check_kind("cluster", cluster, Cluster, "pdl.cluster(pdl.hardware.h100, devices=8)")
     if plan.devices != cluster.devices:
         ways = f"{plan.data} x {plan.tensor} x {plan.pipeline} x {plan.context}"
         raise ValueError(
@@ -158,7 +164,7 @@ def check(llm: LLM, plan: Plan, cluster: Cluster, batch: int) -> None:
     if not hasattr(batch, "__index__") or batch < 1:
         raise ValueError(
             lesson(
-                f"batch={batch} is no number of sequences.",
+                f"batch={batch!r} is no number of sequences.",
                 why="a step learns from whole sequences.",
                 fix=f"batch={plan.data * plan.micro_batch}, one micro-batch for each data way.",
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pdlkit.errors import lesson
+from pdlkit.errors import check_kind, lesson
 from pdlkit.records import Event
 from pdlkit.schedules import Table, check
 from pdlkit.schedules.tasks import BACKWARD, BOTH, FORWARD, KINDS, WEIGHT, Numbers
@@ -25,7 +25,8 @@ class Timeline(Portrayed):
     @property
     def seconds(self) -> float:
         """From the first op of all to the end of the last."""
-        return float(self.end.max() - self.start.min())
+        end = float(self.end.max())
+        return end - float(self.start.min()) if np.isfinite(end) else end
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
@@ -63,7 +64,10 @@ class Timeline(Portrayed):
         Source: Qi et al. 2023, "Zero Bubble Pipeline Parallelism", section 5,
         https://arxiv.org/abs/2401.10241
         """
-        return float(1 - self.busy.mean() / self.occupied.max())
+        if not np.isfinite(self.end).all():
+            return 1.0
+        longest = self.occupied.max()
+        return float(1 - self.busy.mean() / longest) if longest else 0.0
 
     @property
     def peak_activations(self) -> tuple[int, ...]:
@@ -102,6 +106,7 @@ def play(
     Source: the event model by which Qi et al. 2023 (https://arxiv.org/abs/2401.10241)
     find bubbles.
     """
+    check_kind("table", table, Table, "pdl.schedules.one_f_one_b(4, 8)")
     check(table)
     columns, stage = table.columns, table.stage_of_ops
     numbers = Numbers(len(table.placement), table.microbatches)

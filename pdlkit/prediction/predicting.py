@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from pdlkit.errors import lesson
+from pdlkit.errors import check_kind, lesson
 from pdlkit.prediction.clusters import Cluster
 from pdlkit.records import Collective, Event, Report
 from pdlkit.timings import Portrayed
@@ -67,6 +67,8 @@ def predict(report: Report, cluster: Cluster, *, dtype: str | None = None) -> Pr
     Raises:
         ValueError: the mesh has another number of devices, or the sheet no such dtype.
     """
+    check_kind("report", report, Report, "pdl.inspect(program, work)")
+    check_kind("cluster", cluster, Cluster, "pdl.cluster(pdl.hardware.h100, devices=8)")
     devices = math.prod(report.mesh.values())
     if devices != cluster.devices:
         sizes = ", ".join(f"{name}={size}" for name, size in report.mesh.items())

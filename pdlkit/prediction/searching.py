@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdlkit.errors import lesson
+from pdlkit.errors import check_kind, lesson
 from pdlkit.prediction.advising import advise
 from pdlkit.prediction.clusters import Cluster
 from pdlkit.prediction.estimates import Estimate, estimate, evaluate
@@ -18,7 +18,8 @@ from pdlkit.timings import Portrayed
 RULE = (
     "data x tensor x pipeline x context is all devices; micro-batches divide what the batch "
     "leaves a data way, virtual stages the layers of a stage, expert ways experts and data; "
-    "three levels of rematerialisation; ZeRO 0 to 3 where there is more than one data way; "
+    "three levels of rematerialisation, or two where attention is fused; ZeRO 0 to 3 where "
+    "there is more than one data way; "
     "sequence parallel or not where there is more than one tensor way"
 )
 _CHUNK = 32768  # plans whose arrays stay in the cache
@@ -67,7 +68,14 @@ class Search(Portrayed):
         return advise(self.best[0])
 
 
-def search(llm: LLM, cluster: Cluster | Sequence[Cluster], *, batch: int, top: int = 10) -> Search:
+def search(
+    llm: LLM,
+    cluster: Cluster | Sequence[Cluster],
+    *,
+    batch: int,
+    top: int = 10,
+    flash: bool | None = None,
+) -> Search:
     """Return the best plans to train a model.
 
     Every plan of the space is evaluated, none twice; `rule` says which they are.
@@ -77,15 +85,16 @@ def search(llm: LLM, cluster: Cluster | Sequence[Cluster], *, batch: int, top: i
         cluster: on what; several are compared.
         batch: sequences of one step.
         top: how many of the best are returned.
+        flash: whether attention is fused; None: as users of the device have it.
 
     Raises:
         ValueError: a batch that is not above 0, or no cluster.
     """
-    clusters = [cluster] if isinstance(cluster, Cluster) else list(cluster)
-    _check(clusters, batch)
+    clusters = list(cluster) if isinstance(cluster, Sequence) else [cluster]
+    _check(llm, clusters, batch, top)
     found, uneven = [], 0
     for each in clusters:
-        plans, left = space(llm, each, batch)
+        plans, left = space(llm, each, batch, flash=flash)
         uneven += left
         found.append(_Costed(each, plans, *_evaluate(llm, plans, each, batch)))
     where = np.concatenate([np.full(len(each.seconds), i) for i, each in enumerate(found)])
@@ -123,15 +132,23 @@ def search(llm: LLM, cluster: Cluster | Sequence[Cluster], *, batch: int, top: i
     )
 
 
-def _check(clusters: list[Cluster], batch: int) -> None:
-    if not clusters or not hasattr(batch, "__index__") or batch < 1:
+def _check(llm: LLM, clusters: list[Cluster], batch: int, top: int) -> None:
+    check_kind("llm", llm, LLM, "pdl.llms.llama2_7b")
+    for each in clusters:
+        check_kind("cluster", each, Cluster, "pdl.cluster(pdl.hardware.h100, devices=64)")
+    if not clusters or not _counted(batch) or not _counted(top):
         raise ValueError(
             lesson(
-                f"there is nothing to search with {len(clusters)} clusters and batch={batch}.",
+                f"there is nothing to search with {len(clusters)} clusters, batch={batch!r} and "
+                f"top={top!r}.",
                 why="a plan spreads a step's sequences over the devices of a cluster.",
                 fix="pdl.search(llm, pdl.cluster(pdl.hardware.h100, devices=64), batch=512).",
             )
         )
+
+
+def _counted(number) -> bool:
+    return hasattr(number, "__index__") and number >= 1
 
 
 class _Costed(NamedTuple):
@@ -143,9 +160,15 @@ class _Costed(NamedTuple):
     bytes: np.ndarray
 
 
-def space(llm: LLM, cluster: Cluster, batch: int) -> tuple[Plans, int]:
+def space(
+    llm: LLM, cluster: Cluster, batch: int, *, flash: bool | None = None
+) -> tuple[Plans, int]:
     """Return all plans that cut everything evenly, and how many do not."""
-    rows = np.array(list(_rows(llm, cluster.devices, batch)), dtype=int).reshape(-1, 10)
+    fused = cluster.hardware.fused_attention if flash is None else flash
+    # Scores that are never written need not be computed anew: then that is no other plan.
+    levels = [i for i, level in enumerate(RECOMPUTE) if not (fused and level == "selective")]
+    found = list(_rows(llm, cluster.devices, batch, levels))
+    rows = np.array(found, dtype=int).reshape(-1, 10)
     columns = rows.T
     names = (
         *("data", "tensor", "pipeline", "context", "expert", "micro_batch", "virtual_stages"),
@@ -158,13 +181,13 @@ def space(llm: LLM, cluster: Cluster, batch: int) -> tuple[Plans, int]:
         **fields,
         shard=fields["data"],
         overlap=np.ones(count, bool),
-        flash=np.full(count, cluster.hardware.fused_attention),
+        flash=np.full(count, fused),
     )
     even = np.all(list(divides(llm, plans, batch).values()), axis=0)
     return plans.take(even), int(count - even.sum())
 
 
-def _rows(llm: LLM, devices: int, batch: int) -> Iterator[tuple[int, ...]]:
+def _rows(llm: LLM, devices: int, batch: int, levels: list[int]) -> Iterator[tuple[int, ...]]:
     for data, tensor, pipeline in itertools.product(_divisors(devices), repeat=3):
         if devices % (data * tensor * pipeline):
             continue
@@ -183,7 +206,7 @@ def _rows(llm: LLM, devices: int, batch: int) -> Iterator[tuple[int, ...]]:
             micro,
             virtual,
             (0, 1) if tensor > 1 else (0,),
-            range(len(RECOMPUTE)),
+            levels,
             range(4) if data > 1 else (0,),
         )
 

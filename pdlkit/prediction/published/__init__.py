@@ -14,11 +14,11 @@ def rows(paper: str, table: str) -> tuple[dict, ...]:
         table: one of its tables.
 
     Raises:
-        KeyError: no such paper, or no such table in it.
+        ValueError: no such paper, or no such table in it.
     """
     found = tables(paper)
     if table not in found:
-        raise KeyError(
+        raise ValueError(
             lesson(
                 f"{paper} has no table `{table}`.",
                 why="each file holds a few of a paper's tables, under short names.",
@@ -33,7 +33,7 @@ def tables(paper: str) -> dict[str, dict]:
     """Return the tables of a paper: name -> what it `is`, its `columns`, its `rows`.
 
     Raises:
-        KeyError: no such paper.
+        ValueError: no such paper.
     """
     return {name: each for name, each in _file(paper).items() if isinstance(each, dict)}
 
@@ -42,7 +42,7 @@ def source(paper: str) -> str:
     """Return who printed it, and where it can be read.
 
     Raises:
-        KeyError: no such paper.
+        ValueError: no such paper.
     """
     found = _file(paper)
     return f"{found['source']}, {found['url']}"
@@ -56,7 +56,7 @@ def papers() -> tuple[str, ...]:
 
 def _file(paper: str) -> dict:
     if paper not in papers():
-        raise KeyError(
+        raise ValueError(
             lesson(
                 f"no paper `{paper}` is here.",
                 why="only what was printed with its source is kept.",

@@ -1,0 +1,219 @@
+"""What an estimate adds up: operations of a layer, bytes of each message, parts of the memory."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pdlkit as pdl
+from pdlkit.prediction import layers, memory
+from pdlkit.prediction.clusters import Cluster
+from pdlkit.prediction.hardware import Hardware, Link
+from pdlkit.prediction.messages import messages
+from pdlkit.prediction.plans import Plans
+
+few = settings(max_examples=10, deadline=None)
+NEAR, FAR = 100e9, 10e9  # bytes in a second
+IDEAL = Hardware(  # computes at its peak, sends at its bandwidth, and remembers at once
+    name="ideal",
+    flops={"bf16": 1e12},
+    memory_bytes=1e12,
+    bytes_per_second=1e30,
+    scale_up=Link(NEAR, 1.0, 0.0),
+    scale_out=Link(FAR, 1.0, 0.0),
+    matmul_share=1.0,
+    attention_share=1.0,
+    stream_share=1.0,
+    operation_seconds=0.0,
+)
+PLAIN = pdl.LLM(4, 512, 8, 4096, 256, tied=True)
+GATED = pdl.LLM(4, 512, 8, 4096, 256, ffn=1024, kv_heads=2, gated=True)
+MIXED = pdl.LLM(4, 512, 8, 4096, 256, experts=4, top_k=2)
+MODELS = {"plain": PLAIN, "gated": GATED, "mixed": MIXED}
+
+
+def made(plan: pdl.Plan, node: int = 8) -> tuple[Plans, Cluster]:
+    cluster = Cluster(IDEAL, plan.devices, node, IDEAL.scale_out)
+    return Plans.of(plan, cluster), cluster
+
+
+def layer_operations(llm, batch: int) -> float:
+    """Return those of one layer's forward pass, by the model's own count."""
+    logits = 2 * batch * llm.sequence * llm.hidden * llm.vocabulary
+    return (llm.model_flops(batch) / 3 - logits) / llm.layers
+
+
+@pytest.mark.parametrize("name", MODELS)
+@few
+@given(batch=st.integers(1, 8), tensor=st.sampled_from([1, 2, 4]))
+def test_a_layer_does_the_operations_of_the_model(name, batch, tensor):
+    """On an ideal device a layer takes its operations over the peak; backward twice that."""
+    llm = MODELS[name]
+    plan = pdl.Plan(tensor=tensor, micro_batch=batch, flash=False, recompute="full")
+    layer, logits = layers.passes(llm, made(plan)[0], IDEAL)
+    router = 2 * batch * llm.sequence * llm.hidden * llm.experts * (llm.experts > 1)
+    shared = 1 / min(tensor, llm.kv_heads) - 1 / tensor  # heads of keys that several have
+    keys = 2 * batch * llm.sequence * llm.hidden * 2 * llm.kv_width * shared
+    forward = layer_operations(llm, batch) / tensor + router + keys
+    assert layer.forward[0] * 1e12 == pytest.approx(forward)
+    assert layer.backward[0] * 1e12 == pytest.approx(2 * forward)
+    assert layer.again[0] == layer.forward[0]
+    words = 2 * batch * llm.sequence * llm.hidden * llm.vocabulary / tensor
+    assert logits.forward[0] * 1e12 == pytest.approx(words)
+    assert logits.backward[0] * 1e12 == pytest.approx(2 * words)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fused_attention_skips_what_is_masked(name):
+    """A fused kernel does half of the scores, and five products of that size going back."""
+    llm = MODELS[name]
+    apart, fused = (
+        layers.passes(llm, made(pdl.Plan(flash=flash))[0], IDEAL)[0] for flash in (False, True)
+    )
+    scores = 4 * llm.sequence**2 * llm.attention_width
+    assert (apart.forward - fused.forward)[0] * 1e12 == pytest.approx(scores / 2)
+    assert (apart.backward - fused.backward)[0] * 1e12 == pytest.approx(
+        2 * scores - 2.5 * scores / 2
+    )
+    selective = pdl.Plan(flash=False, recompute="selective")
+    again = layers.passes(llm, made(selective)[0], IDEAL)[0].again
+    assert again[0] * 1e12 == pytest.approx(scores)
+
+
+def sent(llm, node: int = 64, **plan):
+    """Return the messages of a plan, and the parameters of a device."""
+    plans, cluster = made(pdl.Plan(**plan), node)
+    parameters = memory.device_parameters(llm, plans)
+    return messages(llm, plans, cluster, parameters), parameters.total[0]
+
+
+def test_each_message_has_the_bytes_of_the_papers():
+    """Bytes of a ring over the bandwidth: 4 (t - 1)/t bsh elements forward in a layer, and so on.
+
+    Source: the volumes that each strategy of this course counts; Narayanan et al. 2021,
+    section 3.2, https://arxiv.org/abs/2104.04473
+    """
+    tokens, h = 2 * 256, 512
+    found, _ = sent(PLAIN, tensor=4, micro_batch=2)
+    assert found.tensor[0] == pytest.approx(4 * 3 / 4 * tokens * h * 2 / NEAR)
+    found, _ = sent(GATED, context=4, micro_batch=2)
+    assert found.context[0] == pytest.approx(3 * 2 * tokens / 4 * GATED.kv_width * 2 / NEAR)
+    found, _ = sent(MIXED, data=4, expert=4, micro_batch=2)
+    assert found.expert[0] == pytest.approx(2 * 3 / 4 * tokens * h * 2 * 2 / NEAR)
+    found, _ = sent(PLAIN, pipeline=4, tensor=2, micro_batch=2)
+    assert found.hop[0] == pytest.approx(tokens * h * 2 / 2 / NEAR)
+
+
+def test_gradients_and_weights_have_theirs():
+    """Sums of gradients in float32, gathers of weights in half of that; ZeRO 3 layer by layer."""
+    for zero, whole in {0: 2 * 4, 1: 4 + 2, 2: 2, 3: 0}.items():
+        found, parameters = sent(PLAIN, data=8, zero=zero)
+        assert found.reduce[0] == pytest.approx(7 / 8 * whole * parameters / NEAR), zero
+        each = 7 / 8 * parameters / PLAIN.layers / NEAR
+        assert found.gather[0] == pytest.approx(2 * each * (zero == 3)), zero
+        assert found.scatter[0] == pytest.approx(4 * each * (zero >= 2)), zero
+    found, parameters = sent(PLAIN, data=8, zero=3, shard=4)
+    assert found.copies[0] == pytest.approx(2 * 1 / 2 * 4 * parameters / 4 / NEAR)
+
+
+def test_ways_lie_from_tensor_to_pipeline():
+    """In nodes of four, two tensor and two context ways stay inside; data and stages do not."""
+    ways = {"tensor": 2, "context": 2, "data": 2, "pipeline": 2}
+    near, _ = sent(PLAIN, node=64, **ways)
+    apart, _ = sent(PLAIN, node=4, **ways)
+    for name in ("tensor", "context"):
+        assert getattr(apart, name) == pytest.approx(getattr(near, name)), name
+    for name in ("hop", "reduce"):
+        assert getattr(apart, name) == pytest.approx(getattr(near, name) * NEAR / FAR), name
+
+
+def test_the_parts_of_the_memory():
+    """States by what ZeRO shares, logits in three copies, what is gathered, what is held."""
+    plan = pdl.Plan(data=2, micro_batch=2, zero=3, recompute="full", flash=True)
+    plans, _ = made(plan)
+    parts = {name: each[0] for name, each in memory.parts(PLAIN, plans, 8).items()}
+    count, tokens = PLAIN.parameters, 2 * 256
+    assert parts["weights"] == pytest.approx(2 * count / 2)
+    assert parts["gradients"] == pytest.approx(4 * count / 2)
+    assert parts["optimizer"] == pytest.approx(12 * count / 2)
+    assert parts["activations"] == pytest.approx(4 * 2 * tokens * 512)
+    assert parts["temporaries"] == pytest.approx(tokens * 4096 * (2 + 4 + 4))
+    assert parts["gathered"] == pytest.approx(2 * 2 * (count - count / 2) / 4)
+    long = dataclasses.replace(PLAIN, vocabulary=64)
+    again = memory.parts(long, plans, 8)["temporaries"][0]
+    assert again == pytest.approx(tokens * (34 - 2) * 512)
+
+
+def test_the_first_stage_or_the_last_is_fullest():
+    """With few words the first stage holds most, with many the last one, for its logits."""
+    plan = pdl.Plan(pipeline=4, flash=True)
+    first = memory.parts(PLAIN, made(plan)[0], 64)
+    wide = dataclasses.replace(PLAIN, vocabulary=10**6)
+    last = memory.parts(wide, made(plan)[0], 64)
+    assert first["activations"][0] == pytest.approx(4 * last["activations"][0])
+    assert last["temporaries"][0] == pytest.approx(256 * 1e6 * 10)
+    assert first["temporaries"][0] == 0
+    assert np.isfinite(math.fsum(each[0] for each in last.values()))
+
+
+def test_experts_lie_on_fewer_devices():
+    """All devices together hold all states at least once, and experts meet where they are alike."""
+    for zero in range(4):
+        plans, _ = made(pdl.Plan(data=8, expert=4, zero=zero), node=64)
+        parts = memory.parts(MIXED, plans, 8)
+        held = sum(parts[name][0] for name in ("weights", "gradients", "optimizer"))
+        assert 8 * held >= 18 * MIXED.parameters * 0.999, zero
+    apart, _ = sent(MIXED, data=4, expert=4)
+    dense = MIXED.parameters - 4 * 4 * MIXED.expert_parameters
+    assert apart.reduce[0] == pytest.approx(2 * 3 / 4 * 4 * dense / NEAR)
+
+
+def test_zero_two_sends_no_less_than_zero_one():
+    """What is shared is not saved on the links: each stage sends what the one before sends."""
+    once = {}
+    for zero in range(4):
+        found, _ = sent(PLAIN, data=8, zero=zero)
+        layers_of = (2 * found.gather + found.scatter)[0] * PLAIN.layers
+        once[zero] = found.reduce[0] + layers_of
+    assert once[1] == pytest.approx(once[2])
+    assert once[2] < once[3]
+
+
+def test_a_group_in_two_nodes_pays_for_the_way_between():
+    """One device more than a node holds, and the slow links count; the next one too."""
+    cluster = Cluster(IDEAL, 12, 8, IDEAL.scale_out)
+    inside, across = (float(cluster.costs(n).all_reduce(1e9)) for n in (8, 12))
+    assert across > 1.3 * inside
+    assert float(cluster.costs(8).send(1e9)) == pytest.approx(1e9 / NEAR)
+    assert float(cluster.costs(12).send(1e9)) == pytest.approx(1e9 / FAR)
+
+
+def test_all_to_all_on_a_torus():
+    """A byte goes four links along each ring of 16 on the mean, and each ring has two ways."""
+    pod = pdl.cluster(pdl.hardware.tpu_v5e, devices=256)
+    link = pod.hardware.scale_up
+    wanted = 1e9 * 255 / 256 * 4 / 2 / (link.bytes_per_second * link.share)
+    assert float(pod.costs().all_to_all(1e9)) == pytest.approx(wanted, rel=1e-2)
+    assert pdl.cluster(pdl.hardware.tpu_v4, devices=16).group(16).lanes == 3
+
+
+WRONG_KINDS = {
+    "hardware": lambda: pdl.cluster("h100", devices=8),
+    "llm": lambda: pdl.estimate("llama2_7b", pdl.Plan(), made(pdl.Plan())[1], batch=1),
+    "plan": lambda: pdl.estimate(PLAIN, {"data": 1}, made(pdl.Plan())[1], batch=1),
+    "cluster": lambda: pdl.search(PLAIN, pdl.hardware.h100, batch=1),
+    "report": lambda: pdl.predict(pdl.workloads.digits_mlp(), made(pdl.Plan())[1]),
+    "table": lambda: pdl.play("1F1B"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_KINDS)
+def test_another_kind_of_thing_is_refused(name):
+    """A name where a record is wanted is told what is wanted, and shown one."""
+    with pytest.raises(
+        TypeError, match=rf"(?s)^{name} is .*, of the type .*\n  why: .*\n  try: pdl\."
+    ):
+        WRONG_KINDS[name]()
