@@ -11,7 +11,7 @@ _FIRST = {
     "bubble": "Stages wait for the first and last micro-batches: a larger batch gives more of "
     "them, more virtual stages shorter ones.",
     "data": "Data ways wait for each other: a larger batch, or faster links between nodes.",
-    "optimizer": "The update reads much memory: ZeRO from stage 1 on divides it.",
+    "optimizer": "The update reads much memory, which more devices that share it divide.",
 }
 
 
@@ -36,7 +36,7 @@ def advise(found: Estimate) -> str:
 def _ways(found: Estimate):
     plan, hardware = found.plan, found.cluster.hardware
     whole = found.llm.parameters * 18 / 1e9
-    if plan.tensor * plan.pipeline > 1 or plan.zero:
+    if whole > hardware.memory_bytes / 1e9:
         yield (
             f"Weights, gradients and Adam's state are {whole:.4g} GB, and a device has "
             f"{hardware.memory_bytes / 1e9:.3g}: so they are cut."
@@ -52,7 +52,8 @@ def _ways(found: Estimate):
     if plan.context > 1:
         yield f"Sequences are cut {plan.context} ways, for their activations are long."
     if plan.data > 1:
-        yield f"The batch is cut {plan.data} ways, which meet once a step."
+        often = "for every micro-batch" if plan.zero > 1 else "once a step"
+        yield f"The batch is cut {plan.data} ways, which meet {often}."
     if plan.recompute != "none":
         what = "scores are" if plan.recompute == "selective" else "all activations are"
         yield f"To make room, {what} computed twice."
