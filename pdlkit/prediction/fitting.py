@@ -103,14 +103,7 @@ def calibrated(
     wire = np.stack([np.full(len(of["all_reduce"]), 2 * others),
                      2 * others / devices * size["all_reduce"]], axis=1)  # fmt: skip
     alpha, beta = fit_lines(wire, seconds["all_reduce"])
-    if not (operation > 0 and stream > 0 and beta > 0):
-        raise ValueError(
-            lesson(
-                "the measured times do not grow with the sizes.",
-                why="what starts an operation hides what it takes, and no rate can be told.",
-                fix="larger sizes.",
-            )
-        )
+    _check_rates(operation, stream, beta)
     hardware = Hardware(
         name=name,
         flops={"fp32": float(1 / operation)},
@@ -135,3 +128,15 @@ def calibrated(
         for sample, each in zip(of[kind], modelled[kind], strict=True)
     )
     return Calibration(hardware, residuals, devices)
+
+
+def _check_rates(*seconds: float) -> None:
+    """Raise if an operation or a byte more would take no time."""
+    if not all(each > 0 for each in seconds):
+        raise ValueError(
+            lesson(
+                "the measured times do not grow with the sizes.",
+                why="what starts an operation hides what it takes, and no rate can be told.",
+                fix="larger sizes.",
+            )
+        )

@@ -113,12 +113,9 @@ def search(
 
     good = np.flatnonzero(fits)
     fastest = good[np.lexsort((held[good], seconds[good]))]
-    # On one cluster dollars go with seconds: who needs more of both memory and time is out.
-    leaner = [fastest[where[fastest] == i] for i in range(len(found))]
-    leaner = [rows[held[rows] <= np.minimum.accumulate(held[rows])] for rows in leaner]
-    some = np.concatenate(leaner)
-    some = some[np.argsort(seconds[some], kind="stable")]
-    front = some[_front(np.stack([seconds, held, dollars])[:, some])]
+    front = _front(
+        [fastest[where[fastest] == i] for i in range(len(found))], seconds, held, dollars
+    )
     rest = np.flatnonzero(~fits)
     return Search(
         llm,
@@ -225,14 +222,26 @@ def _evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int):
     return seconds, held
 
 
-def _front(costs: np.ndarray) -> list[int]:
-    """Return which columns of [costs, plans] none betters; sorted by the first row."""
+def _front(ranked: list[np.ndarray], seconds, held, dollars) -> np.ndarray:
+    """Return the plans that none betters in seconds, bytes and dollars, fastest first.
+
+    Args:
+        ranked: of each cluster its plans, fastest first.
+        seconds: [plans].
+        held: [plans], bytes.
+        dollars: [plans].
+    """
+    # On one cluster dollars go with seconds: who needs more of both memory and time is out.
+    leaner = [rows[held[rows] <= np.minimum.accumulate(held[rows])] for rows in ranked]
+    some = np.concatenate(leaner)
+    some = some[np.argsort(seconds[some], kind="stable")]
+    costs = np.stack([held, dollars])[:, some]
     front: list[int] = []
     for i in range(costs.shape[1]):
-        better = costs[1:, front] <= costs[1:, [i]]
-        if not (better | np.isnan(costs[1:, [i]])).all(0).any():
+        no_worse = (costs[:, front] <= costs[:, [i]]) | np.isnan(costs[:, [i]])
+        if not no_worse.all(0).any():
             front.append(i)
-    return front
+    return some[front]
 
 
 def _rate(cluster: Cluster) -> float:
