@@ -6,7 +6,7 @@ import pytest
 
 import pdlkit as pdl
 from pdlkit.prediction.plans import Plans, divides
-from pdlkit.prediction.searching import space
+from pdlkit.prediction.spaces import space
 
 A100 = pdl.hardware.a100_80g
 SMALL = pdl.LLM(6, 512, 8, 8192, 1024, tied=True, name="small")

@@ -1,8 +1,7 @@
 """All plans for a model on a cluster: which fit, which are fastest, and why."""
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +10,11 @@ from pdlkit.errors import check_kind, lesson
 from pdlkit.prediction.advising import advise
 from pdlkit.prediction.clusters import Cluster
 from pdlkit.prediction.estimates import Estimate, estimate, evaluate
-from pdlkit.prediction.language_models import LLM, RECOMPUTE
-from pdlkit.prediction.plans import Plans, divides
+from pdlkit.prediction.language_models import LLM
+from pdlkit.prediction.plans import Plans
+from pdlkit.prediction.spaces import RULE, space
 from pdlkit.timings import Portrayed
 
-RULE = (
-    "data x tensor x pipeline x context is all devices; micro-batches divide what the batch "
-    "leaves a data way, virtual stages the layers of a stage, expert ways experts and data; "
-    "three levels of rematerialisation, or two where attention is fused; ZeRO 0 to 3 where "
-    "there is more than one data way; "
-    "sequence parallel or not where there is more than one tensor way"
-)
 _CHUNK = 32768  # plans whose arrays stay in the cache
 
 
@@ -88,7 +81,8 @@ def search(
         flash: whether attention is fused; None: as users of the device have it.
 
     Raises:
-        ValueError: a batch that is not above 0, or no cluster.
+        ValueError: a batch or a number of best plans that is not above 0, or no cluster.
+        TypeError: something else in place of a model or a cluster.
     """
     clusters = list(cluster) if isinstance(cluster, Sequence) else [cluster]
     _check(llm, clusters, batch, top)
@@ -157,61 +151,6 @@ class _Costed(NamedTuple):
     bytes: np.ndarray
 
 
-def space(
-    llm: LLM, cluster: Cluster, batch: int, *, flash: bool | None = None
-) -> tuple[Plans, int]:
-    """Return all plans that cut everything evenly, and how many do not."""
-    fused = cluster.hardware.fused_attention if flash is None else flash
-    # Scores that are never written need not be computed anew: then that is no other plan.
-    levels = [i for i, level in enumerate(RECOMPUTE) if not (fused and level == "selective")]
-    found = list(_rows(llm, cluster.devices, batch, levels))
-    rows = np.array(found, dtype=int).reshape(-1, 10)
-    columns = rows.T
-    names = (
-        *("data", "tensor", "pipeline", "context", "expert", "micro_batch", "virtual_stages"),
-        *("sequence_parallel", "recompute", "zero"),
-    )
-    fields = dict(zip(names, columns, strict=True))
-    fields["sequence_parallel"] = fields["sequence_parallel"].astype(bool)
-    count = len(rows)
-    plans = Plans(
-        **fields,
-        shard=fields["data"],
-        overlap=np.ones(count, bool),
-        flash=np.full(count, fused),
-    )
-    even = np.all(list(divides(llm, plans, batch).values()), axis=0)
-    return plans.take(even), int(count - even.sum())
-
-
-def _rows(llm: LLM, devices: int, batch: int, levels: list[int]) -> Iterator[tuple[int, ...]]:
-    for data, tensor, pipeline in itertools.product(_divisors(devices), repeat=3):
-        if devices % (data * tensor * pipeline):
-            continue
-        context = devices // (data * tensor * pipeline)
-        # What cannot be divided further stands in the space once, as uneven.
-        micro = _divisors(batch // data) if batch % data == 0 else [1]
-        deep = pipeline > 1 and llm.layers % pipeline == 0
-        virtual = _divisors(llm.layers // pipeline) if deep else [1]
-        expert = [e for e in _divisors(llm.experts) if data % e == 0]
-        yield from itertools.product(
-            (data,),
-            (tensor,),
-            (pipeline,),
-            (context,),
-            expert,
-            micro,
-            virtual,
-            (0, 1) if tensor > 1 else (0,),
-            levels,
-            range(4) if data > 1 else (0,),
-        )
-
-
-def _divisors(n: int) -> list[int]:
-    return [k for k in range(1, n + 1) if n % k == 0]
-
-
 def _evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int):
     """Return [plans] of seconds and of bytes."""
     seconds, held = np.zeros((2, len(plans.data)))
@@ -223,7 +162,7 @@ def _evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int):
 
 
 def _front(ranked: list[np.ndarray], seconds, held, dollars) -> np.ndarray:
-    """Return the plans that none betters in seconds, bytes and dollars, fastest first.
+    """Return the plans that none betters in all three, fastest first.
 
     Args:
         ranked: of each cluster its plans, fastest first.
