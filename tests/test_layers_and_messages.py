@@ -120,7 +120,7 @@ def test_gradients_and_weights_have_theirs():
 
 
 def test_ways_lie_from_tensor_to_pipeline():
-    """In nodes of four, two tensor and two context ways stay inside; data and stages do not."""
+    """In nodes of four tensor and context ways stay inside; in nodes of eight the data ways, too."""
     ways = {"tensor": 2, "context": 2, "data": 2, "pipeline": 2}
     near, _ = sent(PLAIN, node=64, **ways)
     apart, _ = sent(PLAIN, node=4, **ways)
@@ -128,6 +128,9 @@ def test_ways_lie_from_tensor_to_pipeline():
         assert getattr(apart, name) == pytest.approx(getattr(near, name)), name
     for name in ("hop", "reduce"):
         assert getattr(apart, name) == pytest.approx(getattr(near, name) * NEAR / FAR), name
+    whole, _ = sent(PLAIN, node=8, **ways)
+    assert whole.reduce == pytest.approx(near.reduce)
+    assert whole.hop == pytest.approx(apart.hop)
 
 
 def test_the_parts_of_the_memory():
