@@ -120,7 +120,7 @@ def test_gradients_and_weights_have_theirs():
 
 
 def test_ways_lie_from_tensor_to_pipeline():
-    """In nodes of four tensor and context ways stay inside; in nodes of eight the data ways, too."""
+    """In nodes of four tensor and context ways stay inside; in nodes of eight data ways, too."""
     ways = {"tensor": 2, "context": 2, "data": 2, "pipeline": 2}
     near, _ = sent(PLAIN, node=64, **ways)
     apart, _ = sent(PLAIN, node=4, **ways)
