@@ -99,7 +99,7 @@ _HOME = {
     "Search": "prediction.searching",
     "published": "prediction.published",
     "calibrate": "training",
-    "Calibration": "prediction.fitting",
+    "Calibration": "prediction.calibrations",
     "laws": "prediction.laws",
     "compare": "training",
     "Comparison": "timings",

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import pdlkit as pdl
 from pdlkit.cores import allowed_cores, within_quota
-from pdlkit.prediction.fitting import Sample, calibrated, fit_lines
+from pdlkit.prediction.calibrations import Sample
+from pdlkit.prediction.fitting import calibrated, fit_lines
 
 few = settings(max_examples=10, deadline=None)
 CORES = within_quota(allowed_cores())

@@ -1,48 +1,13 @@
 """Figures of a device and its links, from seconds that were measured on it."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
 
 from pdlkit.errors import lesson
+from pdlkit.prediction.calibrations import Calibration, Residual, Sample
 from pdlkit.prediction.hardware import Hardware, Link
-from pdlkit.timings import Portrayed
-
-
-class Sample(NamedTuple):
-    """Measured: what was done, and how long it took."""
-
-    kind: str  # product, stream or all_reduce
-    size: int  # side of square matrices, or bytes
-    seconds: float  # the median of several
-
-
-class Residual(NamedTuple):
-    """One sample, and what the fitted figures say of it."""
-
-    sample: Sample
-    modelled: float  # seconds
-
-    @property
-    def error(self) -> float:
-        """How much longer the model takes, as a share of what was measured."""
-        return self.modelled / self.sample.seconds - 1
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Calibration(Portrayed):
-    """A device's sheet, fitted to measured seconds, and how well it agrees with them."""
-
-    hardware: Hardware
-    residuals: tuple[Residual, ...]
-    devices: int  # that the messages were measured among
-
-    def error(self, kind: str) -> float:
-        """Return the mean absolute error of one kind of sample, as a share."""
-        return float(np.mean([abs(r.error) for r in self.residuals if r.sample.kind == kind]))
 
 
 def fit_lines(terms: np.ndarray, seconds: np.ndarray) -> np.ndarray:

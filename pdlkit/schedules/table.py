@@ -81,7 +81,7 @@ class Table(Shown):
             np.array([kinds.get(each, -1) for each in kind], int), *(np.array(n) for n in numbers)
         )
 
-    @property
+    @cached_property
     def stage_of_ops(self) -> np.ndarray:
         """[ops], the virtual stage of each."""
         return np.array(self.held)[self.columns.device, self.columns.chunk]

@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 from pdlkit.cores import allowed_cores, within_quota
 from pdlkit.devices import mesh
 from pdlkit.errors import lesson
-from pdlkit.prediction.fitting import Calibration, Sample, calibrated
+from pdlkit.prediction.calibrations import Calibration, Sample
+from pdlkit.prediction.fitting import calibrated
 from pdlkit.training import fresh
 
 SIDES = (64, 128, 256, 512, 1024)

@@ -22,8 +22,8 @@ from pdlkit.drawing.portraits import (
 )
 from pdlkit.errors import lesson
 from pdlkit.pictures import Picture
+from pdlkit.prediction.calibrations import Calibration
 from pdlkit.prediction.estimates import Estimate
-from pdlkit.prediction.fitting import Calibration
 from pdlkit.prediction.playing import Timeline
 from pdlkit.prediction.predicting import Prediction
 from pdlkit.prediction.searching import Search

@@ -1,7 +1,7 @@
 """Figures fitted to a machine: what was measured, and how they err."""
 
 from pdlkit.pictures import Axis, Panel, Picture, Table
-from pdlkit.prediction.fitting import Calibration, Residual
+from pdlkit.prediction.calibrations import Calibration, Residual
 from pdlkit.units import write_bytes, write_flops
 
 _UNITS = {"product": "{} x {} matrices", "stream": "{} bytes", "all_reduce": "{} bytes"}
