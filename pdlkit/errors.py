@@ -29,6 +29,11 @@ class NotFinite(ValueError):
         self.run: Any = None
 
 
+def is_count(number) -> bool:
+    """Tell whether something is a whole number from 1 on, NumPy's too."""
+    return hasattr(number, "__index__") and number >= 1
+
+
 def check_kind(name: str, given, kind: type, example: str) -> None:
     """Raise if an argument is something else than what it is for.
 

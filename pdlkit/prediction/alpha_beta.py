@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pdlkit.collectives.hops import Hops
-from pdlkit.errors import lesson
+from pdlkit.errors import is_count, lesson
 
 
 class Wire(NamedTuple):
@@ -125,7 +125,7 @@ def hierarchical_all_reduce(count, inside: int, nodes: int, wires: tuple[Wire, W
 
 
 def _check(devices: int) -> None:
-    if not hasattr(devices, "__index__") or devices < 1:
+    if not is_count(devices):
         raise ValueError(
             lesson(
                 f"{devices} is no number of devices.",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdlkit.errors import check_kind, lesson
+from pdlkit.errors import check_kind, is_count, lesson
 from pdlkit.prediction.hardware import Hardware, Link
 
 
@@ -104,7 +104,7 @@ def cluster(
     check_kind("hardware", hardware, Hardware, "pdl.hardware.h100")
     largest = math.prod(hardware.torus) if hardware.torus else hardware.node
     for name, count in (("devices", devices), ("node", 1 if node is None else node)):
-        if not hasattr(count, "__index__") or count < 1:
+        if not is_count(count):
             raise ValueError(
                 lesson(
                     f"{name}={count!r} is no number of devices.",

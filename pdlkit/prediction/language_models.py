@@ -4,7 +4,7 @@ import dataclasses
 import operator
 from typing import Any
 
-from pdlkit.errors import lesson
+from pdlkit.errors import is_count, lesson
 
 RECOMPUTE = ("none", "selective", "full")
 
@@ -57,7 +57,7 @@ class LLM:
     def _check(self, sizes: tuple[str, ...]) -> None:
         for name in sizes:
             count = getattr(self, name)
-            if not hasattr(count, "__index__") or count < 1:
+            if not is_count(count):
                 raise ValueError(
                     lesson(
                         f"{name}={count!r} is no size of a transformer.",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdlkit.errors import check_kind, lesson, nearest
+from pdlkit.errors import check_kind, is_count, lesson, nearest
 from pdlkit.prediction.clusters import Cluster
 from pdlkit.prediction.language_models import LLM, RECOMPUTE
 
@@ -36,7 +36,7 @@ class Plan:
         counted = [f.name for f in dataclasses.fields(self)][:7]
         for name in counted:
             count = getattr(self, name)
-            if not hasattr(count, "__index__") or count < 1:
+            if not is_count(count):
                 raise ValueError(
                     lesson(
                         f"{name}={count!r} is no number of ways, stages or sequences.",
@@ -53,7 +53,7 @@ class Plan:
                 )
             )
         shard = self.data if self.shard is None else self.shard
-        whole = hasattr(shard, "__index__") and hasattr(self.zero, "__index__") and shard >= 1
+        whole = is_count(shard) and hasattr(self.zero, "__index__")
         if not whole or self.zero not in range(4) or self.data % shard:
             raise ValueError(
                 lesson(
@@ -161,7 +161,7 @@ def check(llm: LLM, plan: Plan, cluster: Cluster, batch: int) -> None:
                 fix=f"ways whose product is {cluster.devices}, or a cluster of {plan.devices}.",
             )
         )
-    if not hasattr(batch, "__index__") or batch < 1:
+    if not is_count(batch):
         raise ValueError(
             lesson(
                 f"batch={batch!r} is no number of sequences.",

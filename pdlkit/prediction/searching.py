@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdlkit.errors import check_kind, lesson
+from pdlkit.errors import check_kind, is_count, lesson
 from pdlkit.prediction.advising import advise
 from pdlkit.prediction.clusters import Cluster
 from pdlkit.prediction.estimates import Estimate, estimate, evaluate
@@ -127,7 +127,7 @@ def _check(llm: LLM, clusters: list[Cluster], batch: int, top: int) -> None:
     check_kind("llm", llm, LLM, "pdl.llms.llama2_7b")
     for each in clusters:
         check_kind("cluster", each, Cluster, "pdl.cluster(pdl.hardware.h100, devices=64)")
-    if not clusters or not _counted(batch) or not _counted(top):
+    if not clusters or not is_count(batch) or not is_count(top):
         raise ValueError(
             lesson(
                 f"there is nothing to search with {len(clusters)} clusters, batch={batch!r} and "
@@ -136,10 +136,6 @@ def _check(llm: LLM, clusters: list[Cluster], batch: int, top: int) -> None:
                 fix="pdl.search(llm, pdl.cluster(pdl.hardware.h100, devices=64), batch=512).",
             )
         )
-
-
-def _counted(number) -> bool:
-    return hasattr(number, "__index__") and number >= 1
 
 
 class _Costed(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pdlkit.errors import lesson
+from pdlkit.errors import is_count, lesson
 from pdlkit.schedules.table import Op, Table
 from pdlkit.schedules.tasks import (
     BACKWARD,
@@ -72,7 +72,7 @@ def check_orders(orders: Orders, placement: Sequence[int]) -> None:
 def check_sizes(**sizes: int) -> None:
     """Raise if one of these is no whole number from 1 on."""
     for name, size in sizes.items():
-        if not hasattr(size, "__index__") or size < 1:
+        if not is_count(size):
             raise ValueError(
                 lesson(
                     f"{name}={size} is no number of {name}.",

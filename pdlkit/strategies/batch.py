@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from pdlkit.errors import fitting_sizes, lesson, names
+from pdlkit.errors import fitting_sizes, is_count, lesson, names
 from pdlkit.models.parts import is_axes
 from pdlkit.records import Model
 from pdlkit.strategies.placement import axes_of, ways_of
@@ -45,7 +45,7 @@ def check_cuts(who: str, model: Model, cuts: Mapping) -> None:
 
 def check_counted(who: str, micro_batches: int) -> None:
     """Raise if a device cannot take its share in so many micro-batches."""
-    if not hasattr(micro_batches, "__index__") or micro_batches < 1:
+    if not is_count(micro_batches):
         raise ValueError(
             lesson(
                 f"{who} cannot take a share of the batch in {micro_batches} micro-batches.",
