@@ -17,13 +17,14 @@ from pdlkit.prediction.plans import Plans
 
 few = settings(max_examples=10, deadline=None)
 NEAR, FAR = 100e9, 10e9  # bytes in a second
+FAR_LINK = Link(FAR, 1.0, 0.0)
 IDEAL = Hardware(  # computes at its peak, sends at its bandwidth, and remembers at once
     name="ideal",
     flops={"bf16": 1e12},
     memory_bytes=1e12,
     bytes_per_second=1e30,
     scale_up=Link(NEAR, 1.0, 0.0),
-    scale_out=Link(FAR, 1.0, 0.0),
+    scale_out=FAR_LINK,
     matmul_share=1.0,
     attention_share=1.0,
     stream_share=1.0,
@@ -220,3 +221,72 @@ def test_another_kind_of_thing_is_refused(name):
         TypeError, match=rf"(?s)^{name} is .*, of the type .*\n  why: .*\n  try: pdl\."
     ):
         WRONG_KINDS[name]()
+
+
+def step(llm, hardware=IDEAL, batch=64, **plan) -> pdl.Estimate:
+    """Return the estimate of a plan on ideal devices, all in one node."""
+    plan = pdl.Plan(**plan)
+    return pdl.estimate(llm, plan, Cluster(hardware, plan.devices, 64, FAR_LINK), batch=batch)
+
+
+def test_the_host_sets_the_pace_of_small_operations():
+    """A layer takes what its device takes, or its operations times the host's, if that is more."""
+    operations = layers.passes(PLAIN, made(pdl.Plan())[0], IDEAL)[0].operations[0]
+    free = step(PLAIN, batch=4)
+    busy = free.breakdown["compute"] - 4 * logits_seconds(PLAIN)
+    for host in (1e-9, 1e-3):
+        found = step(PLAIN, dataclasses.replace(IDEAL, host_seconds=host), batch=4)
+        started = 4 * PLAIN.layers * operations * host
+        assert found.breakdown["launch"] == pytest.approx(max(0.0, started - busy))
+    assert free.breakdown["launch"] == 0
+    # A sum inside layers is started, too: two in each pass.
+    slow = dataclasses.replace(IDEAL, host_seconds=1.0)
+    one, two = (step(PLAIN, slow, batch=1, tensor=ways) for ways in (1, 2))
+    assert two.seconds - one.seconds == pytest.approx(PLAIN.layers * 4, rel=0.01)
+
+
+def logits_seconds(llm) -> float:
+    """Return the seconds of one sequence's logits on an ideal device."""
+    return 3 * 2 * llm.sequence * llm.hidden * llm.vocabulary / 1e12
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_a_compiler_that_splits_sums_hides_all_but_a_hop(recompute):
+    """Of t hops of a sum one stays, where products take longer; without overlap all stay."""
+    splits = dataclasses.replace(IDEAL, splits_sums=True, message_share=0.0)
+    ways = {"tensor": 8, "recompute": recompute}
+    whole = step(PLAIN, **ways).breakdown["tensor"]
+    assert whole > 0
+    assert step(PLAIN, splits, **ways).breakdown["tensor"] == pytest.approx(whole / 8)
+    waits = step(PLAIN, splits, overlap=False, **ways).breakdown["tensor"]
+    assert waits == pytest.approx(whole)
+    fast = dataclasses.replace(splits, flops={"bf16": 1e18})  # then nothing hides a message
+    assert step(PLAIN, fast, **ways).breakdown["tensor"] == pytest.approx(whole, rel=1e-3)
+
+
+def test_side_by_side_saves_a_sum_and_a_norm():
+    """Attention and MLP behind one norm: half of the sums, the same products."""
+    parallel = dataclasses.replace(PLAIN, parallel=True)
+    assert PLAIN.parameters - parallel.parameters == PLAIN.layers * 2 * PLAIN.hidden
+    assert parallel.model_flops(1) == PLAIN.model_flops(1)
+    one, two = (step(llm, tensor=4) for llm in (parallel, PLAIN))
+    assert one.breakdown["tensor"] == pytest.approx(two.breakdown["tensor"] / 2)
+    assert one.breakdown["compute"] == pytest.approx(two.breakdown["compute"])
+    saved = two.memory_parts["activations"] - one.memory_parts["activations"]
+    tokens = PLAIN.sequence  # the input of a norm, and of the MLP: two bytes a number each
+    assert saved == pytest.approx(PLAIN.layers * tokens * 4 * PLAIN.hidden)
+
+
+def test_uneven_stages_go_at_the_pace_of_the_fullest():
+    """Six layers over four stages: as eight of them, but for logits beside a lighter stage."""
+    six, eight = (dataclasses.replace(PLAIN, layers=layers) for layers in (6, 8))
+    with pytest.raises(ValueError, match=r"does not divide 6 layers"):
+        step(six, pipeline=4)
+    found, full = step(six, pipeline=4, uneven=True), step(eight, pipeline=4)
+    assert found.breakdown["bubble"] == pytest.approx(full.breakdown["bubble"])
+    layer = full.breakdown["bubble"] / 3 / 2  # of three stages of two layers each
+    spared = full.breakdown["compute"] - found.breakdown["compute"]
+    assert spared == pytest.approx(64 * min(layer, logits_seconds(PLAIN)))
+    assert found.memory_parts["weights"] == full.memory_parts["weights"]
+    with pytest.raises(ValueError, match=r"does not divide 6 layers"):
+        step(six, pipeline=8, uneven=True)

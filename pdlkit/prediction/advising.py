@@ -4,6 +4,8 @@ from pdlkit.prediction.estimates import Estimate
 
 _FIRST = {
     "compute": "It is arithmetic that takes the time: faster devices, or more of them.",
+    "launch": "The host cannot start operations as fast as the device ends them: larger "
+    "micro-batches, fewer tensor ways, or a step that is compiled.",
     "tensor": "Sums inside layers wait for links: fewer tensor ways, or faster links in a node.",
     "context": "Keys and values wait for links: fewer context ways, or longer sequences.",
     "expert": "Tokens wait on their way to experts: fewer expert ways, or faster links.",

@@ -10,8 +10,10 @@ import numpy as np
 
 from pdlkit.prediction import layers, memory
 from pdlkit.prediction.clusters import Cluster
+from pdlkit.prediction.hardware import Hardware
 from pdlkit.prediction.language_models import LLM, RECOMPUTE
-from pdlkit.prediction.messages import messages
+from pdlkit.prediction.layers import Pass
+from pdlkit.prediction.messages import Messages, messages
 from pdlkit.prediction.plans import Plan, Plans, check
 from pdlkit.timings import Portrayed
 
@@ -146,47 +148,52 @@ def evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int) -> Evaluated:
     held["reserved"] = np.full(len(plans.data), hardware.reserved_bytes)
     sent = messages(llm, plans, cluster, parameters)
     layer, end = layers.passes(llm, plans, hardware)
-    depth = llm.layers / plans.pipeline
-    full = plans.recompute == RECOMPUTE.index("full")
+    depth = plans.depth(llm)
 
-    # One micro-batch through one stage.
     hides = _Hides(plans.overlap, hardware.message_share)
     slow = 1 + hardware.spread * slowest_of(cluster.devices)
-    compute = depth * (layer.forward + layer.backward + layer.again) * slow
-    last = (end.forward + end.backward) * slow
-    passes = 2 + full  # forward, backward, and forward again
-    tensor = depth * passes * sent.tensor
-    expert = depth * passes * sent.expert
-    context = depth * (
-        hides(sent.context, layer.forward) * (1 + full) + hides(2 * sent.context, layer.backward)
-    )
-    gathered = depth * (
-        hides(sent.gather, layer.forward)
-        + hides(sent.gather + sent.scatter, layer.backward + layer.again)
-    )
-    stage = compute + tensor + expert + context + gathered
-
-    # The steady state goes at the pace of the last stage, which has the logits to do.
-    bubble = (plans.pipeline - 1) / plans.virtual_stages * stage
-    hops = _hops(plans, microbatches) * sent.hop
+    each = _layer(plans, hardware, layer, sent, slow)
+    pace = sum(each.values())
+    # The steady state goes at the pace of the last stage, which has the logits to do, or,
+    # where that has a layer fewer, of the fullest.
+    uneven = llm.layers % (plans.pipeline * plans.virtual_stages) > 0
+    last = np.maximum(0.0, (end.forward + end.backward) * slow - pace * uneven)
+    spent = {part: microbatches * depth * seconds for part, seconds in each.items()}
+    spent["compute"] += microbatches * last
+    spent["pipeline"] = _hops(plans, microbatches) * sent.hop
+    spent["bubble"] = (plans.pipeline - 1) / plans.virtual_stages * depth * pace
     backward = depth * (layer.backward + layer.again)
-    reduce = sent.copies + hides(sent.reduce, backward, at_least=1 / depth)
-    update = parameters.shares(plans, 1)
-    # Reads gradients, reads and writes weights and two moments in float32, writes halves.
-    optimizer = hardware.stream_seconds((4 + 3 * 8 + 2) * update)
-    return Evaluated(
-        {
-            "compute": microbatches * (compute + last),
-            "tensor": microbatches * tensor,
-            "context": microbatches * context,
-            "expert": microbatches * expert,
-            "pipeline": hops,
-            "bubble": bubble,
-            "data": reduce + microbatches * gathered,
-            "optimizer": optimizer,
-        },
-        held,
-    )
+    spent["data"] += sent.copies + hides(sent.reduce, backward, at_least=1 / depth)
+    # Gradients in float32 are read for their norm, scaled, read again and set to zero; weights
+    # and two moments are read and written, and halves of the weights written.
+    update = (4 + 8 + 4 + 4 + 3 * 8 + 2) * parameters.shares(plans, 1)
+    spent["optimizer"] = hardware.stream_seconds(update, 4)
+    return Evaluated(spent, held)
+
+
+def _layer(plans: Plans, hardware: Hardware, layer: Pass, sent: Messages, slow: float):
+    """Return the seconds of one micro-batch in one layer, all passes, by part."""
+    hides = _Hides(plans.overlap, hardware.message_share)
+    again = plans.recompute == RECOMPUTE.index("full")
+    passes = 2 + again  # forward, backward, and forward again
+    tensor = passes * sent.tensor
+    if hardware.splits_sums:
+        alone = 1 / plans.tensor  # the first or the last of its hops
+        tensor = (1 + again) * hides(sent.tensor, layer.forward, at_least=alone)
+        tensor = tensor + hides(sent.tensor, layer.backward, at_least=alone)
+    spent = {
+        "compute": (layer.forward + layer.backward + layer.again) * slow,
+        "tensor": tensor,
+        "context": hides(sent.context, layer.forward) * (1 + again)
+        + hides(2 * sent.context, layer.backward),
+        "expert": passes * sent.expert,
+        "data": hides(sent.gather, layer.forward)
+        + hides(sent.gather + sent.scatter, layer.backward + layer.again),
+    }
+    # The host starts one operation after the other, ahead of the device if it can.
+    started = layer.operations + 2 * passes * (plans.tensor > 1)
+    spent["launch"] = np.maximum(0.0, hardware.host_seconds * started - sum(spent.values()))
+    return spent
 
 
 def slowest_of(devices: int) -> float:

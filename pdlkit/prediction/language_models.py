@@ -27,6 +27,7 @@ class LLM:
     top_k: int = 1  # of them, that a token goes through
     biases: bool | None = None  # None: unless gated, as GPT and LLaMA have it
     positions: bool | None = None  # whether they are learned; None: unless gated
+    parallel: bool = False  # attention and MLP side by side behind one norm, as in PaLM
     name: str = ""
 
     def __post_init__(self):
@@ -95,9 +96,9 @@ class LLM:
 
     @property
     def mlp_parameters(self) -> int:
-        """Of all experts of one layer, with the norm before them and what chooses."""
+        """Of all experts of one layer, what chooses, and the norm they may have."""
         router = self.hidden * self.experts if self.experts > 1 else 0
-        return self.experts * self.expert_parameters + router + self._norm
+        return self.experts * self.expert_parameters + router + (not self.parallel) * self._norm
 
     @property
     def embedding_parameters(self) -> int:

@@ -45,7 +45,7 @@ _KNOWN = {
     "palm_540b": (
         (118, 18432, 48),
         {"vocabulary": 256000, "sequence": 2048, "ffn": 73728, "head": 256, "kv_heads": 1,
-         "gated": True, "tied": True},
+         "gated": True, "tied": True, "parallel": True},
     ),
     # mosaicml/llm-foundry, scripts/train/benchmarking
     "mpt_1b": ((24, 2048, 16), _MPT),

@@ -55,8 +55,9 @@ def activations(llm: LLM, tokens, plans: Plans, *, recompute=None, flash=None):
     recompute = plans.recompute if recompute is None else np.asarray(recompute)
     flash = plans.flash if flash is None else np.asarray(flash)
     whole = np.where(plans.sequence_parallel, plans.tensor, 1)
-    # Inputs of both norms, of attention and MLP, and two masks.
-    outside = (4 + 2 + 2 * llm.top_k + 2) * llm.hidden
+    # Inputs of norms, of attention and MLP, and two masks; side by side they share the first two.
+    inputs_of = 2 + 2 if llm.parallel else 4 + 2 + 2 * llm.top_k
+    outside = (inputs_of + 2) * llm.hidden
     inside = 4 * llm.attention_width + (6 if llm.gated else 4) * llm.ffn * llm.top_k
     keys = 4 * llm.kv_width / np.minimum(plans.tensor, llm.kv_heads)
     scores = 5 * llm.heads * llm.sequence
@@ -85,7 +86,7 @@ def parts(llm: LLM, plans: Plans, batch: int) -> dict[str, np.ndarray]:
     the micro-batches in flight.
     """
     tokens = plans.micro_batch * llm.sequence / plans.context
-    layers = llm.layers / plans.pipeline
+    layers = plans.depth(llm)
     microbatches = batch // (plans.data * plans.micro_batch)
     layer = activations(llm, tokens, plans)
     held = layers * layer * in_flight(plans, microbatches)
@@ -137,7 +138,7 @@ def expert_shard(plans: Plans) -> np.ndarray:
 
 def device_parameters(llm: LLM, plans: Plans) -> Parameters:
     """Return the parameters of one device of the stage with most, before ZeRO."""
-    layers = llm.layers / plans.pipeline
+    layers = plans.depth(llm)
     experts = llm.experts * llm.expert_parameters if llm.experts > 1 else 0
     layer = llm.attention_parameters + llm.mlp_parameters - experts
     tables = llm.embedding_parameters + np.where(plans.pipeline == 1, llm.logit_parameters, 0)

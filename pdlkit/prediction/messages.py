@@ -38,7 +38,8 @@ def messages(llm: LLM, plans: Plans, cluster: Cluster, parameters: Parameters) -
     inner = p.tensor * p.context
     activations = 2 * tokens * llm.hidden
     # A sum, or a gather and a scatter: round a ring both send the same.
-    tensor = 2 * _each(cluster, p.tensor, one, activations, Costs.all_reduce)
+    sums = 1 if llm.parallel else 2
+    tensor = sums * _each(cluster, p.tensor, one, activations, Costs.all_reduce)
     keys = 2 * 2 * tokens * llm.kv_width / np.minimum(p.tensor, llm.kv_heads)
     context = (p.context - 1) * _each(cluster, p.context, p.tensor, keys, Costs.send)
     sent = activations * llm.top_k / np.where(p.sequence_parallel, p.tensor, 1)
@@ -52,7 +53,7 @@ def messages(llm: LLM, plans: Plans, cluster: Cluster, parameters: Parameters) -
         more = _states(cluster, p, parameters.experts, *own)
         states = [a + b for a, b in zip(states, more, strict=True)]
     gather, scatter, reduce, copies = states
-    layers = llm.layers / p.pipeline
+    layers = p.depth(llm)
     return Messages(
         tensor, context, expert * (llm.experts > 1), hop, gather / layers, scatter / layers,
         reduce, copies,

@@ -31,6 +31,7 @@ class Plan:
     shard: int | None = None  # of how many data ways they share; None: of all
     overlap: bool = True  # messages with arithmetic, where there is something to overlap
     flash: bool | None = None  # scores in a fused kernel; None: as users of the device do
+    uneven: bool = False  # chunks of stages may differ by a layer, the first and last have fewer
 
     def __post_init__(self):
         counted = [f.name for f in dataclasses.fields(self)][:7]
@@ -98,6 +99,7 @@ class Plans(NamedTuple):
     shard: np.ndarray
     overlap: np.ndarray
     flash: np.ndarray
+    uneven: np.ndarray
 
     @classmethod
     def of(cls, plan: Plan, cluster: Cluster) -> "Plans":
@@ -116,6 +118,10 @@ class Plans(NamedTuple):
         values["shard"] = None if values["shard"] == values["data"] else values["shard"]
         return Plan(**values)
 
+    def depth(self, llm: LLM) -> np.ndarray:
+        """Return [plans] of the layers of the fullest stage."""
+        return self.virtual_stages * -(-llm.layers // (self.pipeline * self.virtual_stages))
+
     def take(self, chosen) -> "Plans":
         """Return some of them."""
         return Plans(*(each[chosen] for each in self))
@@ -126,7 +132,8 @@ def divides(llm: LLM, plans: Plans, batch: int) -> dict[str, np.ndarray]:
     stages = plans.pipeline * plans.virtual_stages
     each = plans.data * plans.micro_batch
     return {
-        f"{llm.layers} layers over pipeline x virtual stages": llm.layers % stages == 0,
+        f"{llm.layers} layers over pipeline x virtual stages": (llm.layers % stages == 0)
+        | (plans.uneven & (llm.layers > stages)),
         f"{llm.heads} heads, {llm.kv_heads} of keys, over tensor": (llm.heads % plans.tensor == 0)
         & (np.maximum(plans.tensor, llm.kv_heads) % np.minimum(plans.tensor, llm.kv_heads) == 0),
         f"a width of {llm.ffn} over tensor": llm.ffn % plans.tensor == 0,

@@ -40,6 +40,7 @@ def space(
         shard=fields["data"],
         overlap=np.ones(count, bool),
         flash=np.full(count, fused),
+        uneven=np.zeros(count, bool),
     )
     even = np.all(list(divides(llm, plans, batch).values()), axis=0)
     return plans.take(even), int(count - even.sum())

@@ -50,6 +50,8 @@ class Hardware:
     fused_attention: bool = True  # whether scores stay inside a kernel where a plan does not say
     stream_share: float = 0.8  # of the bytes in a second that an element-wise operation reaches
     operation_seconds: float = 5e-6  # the shortest operation
+    host_seconds: float = 0.0  # in which the host starts one; none where a step is compiled whole
+    splits_sums: bool = False  # into hops that go on beside the products of tensor parallel layers
     message_share: float = 0.15  # of the arithmetic units, that messages take while they go on
     reserved_bytes: float = 0.0  # of the memory, for drivers and buffers of collectives
     spread: float = 0.0  # standard deviation of the speed among devices of the kind, as a share
