@@ -164,8 +164,17 @@ def test_rematerialisations_seconds_are_predicted(row):
         assert found.seconds == pytest.approx(row[f"seconds_{recompute}"], rel=0.06)
 
 
-def sharded(llm, device, chips: int, slices: int, each: int) -> pdl.Estimate:
-    plan = pdl.Plan(data=chips * slices, micro_batch=each, recompute="full", zero=3, shard=chips)
+def sharded(llm, device, chips: int, slices: int, each: int, tensor: int = 1) -> pdl.Estimate:
+    """Return the estimate of a model sharded in each slice, so many sequences a device."""
+    plan = pdl.Plan(
+        data=chips * slices // tensor,
+        tensor=tensor,
+        sequence_parallel=tensor > 1,
+        micro_batch=each * tensor,
+        recompute="full",
+        zero=3,
+        shard=chips // tensor,
+    )
     made = pdl.cluster(device, devices=chips * slices, node=chips)
     return pdl.estimate(llm, plan, made, batch=chips * slices * each)
 
@@ -173,9 +182,11 @@ def sharded(llm, device, chips: int, slices: int, each: int) -> pdl.Estimate:
 def test_maxtexts_speeds_are_predicted():
     """MFU on TPU v5e and v4 within 10 % on the mean, and falling from slice to slice."""
     errors = []
-    for scale, each in ((16, 6), (64, 2)):
+    for scale, each, tensor in ((16, 6, 1), (32, 4, 1), (64, 2, 1), (128, 1, 16)):
         llm = pdl.llms.maxtext(scale)
-        found = [sharded(llm, pdl.hardware.tpu_v5e, 256, row["slices"], each).mfu for row in V5E]
+        found = [
+            sharded(llm, pdl.hardware.tpu_v5e, 256, row["slices"], each, tensor).mfu for row in V5E
+        ]
         assert found == sorted(found, reverse=True)
         errors += [100 * x / row[f"{scale}B_mfu"] - 1 for x, row in zip(found, V5E, strict=True)]
     assert mean(map(abs, errors)) <= 0.10
@@ -188,12 +199,37 @@ def test_maxtexts_speeds_are_predicted():
     assert mean(map(abs, on_v4)) <= 0.10
 
 
+# Mean error, largest error: what was found, rounded up. Those of FSDP, Megatron-Turing and PaLM
+# are too fast, and are kept here as they are.
+BOUNDS = {
+    ("nemo", "H100 SXM 80 GB"): (0.06, 0.11),
+    ("nemo", "GB200 NVL72 186 GB"): (0.03, 0.03),
+    ("zero_bubble", "A100 SXM 80 GB"): (0.08, 0.14),
+    ("llm_foundry", "A100 SXM 40 GB"): (0.11, 0.30),
+    ("llm_foundry", "A100 SXM 80 GB"): (0.10, 0.14),
+    ("llm_foundry", "H100 SXM 80 GB"): (0.21, 0.31),
+    ("mt_nlg", "A100 SXM 80 GB"): (0.24, 0.25),
+    ("palm", "TPU v4"): (0.20, 0.20),
+}
+
+
+@pytest.mark.parametrize(("paper", "device"), BOUNDS)
+def test_trainings_by_others_are_predicted(paper, device):
+    """Seconds of a step of trainings by others, whose plans are told, with the error they have."""
+    found = [t for t in pdl.published.trainings(paper) if t.cluster.hardware.name == device]
+    errors = [abs(each.error) for each in found]
+    assert found
+    assert mean(errors) <= BOUNDS[paper, device][0]
+    assert max(errors) <= BOUNDS[paper, device][1]
+    assert all(each.plan.devices == each.cluster.devices for each in found)
+
+
 @pytest.mark.parametrize("name", pdl.llms.known())
 def test_models_are_as_large_as_their_names_say(name):
     """Each known model has about the parameters of its name, and names itself."""
     llm = getattr(pdl.llms, name)
     number = name.removeprefix("mt_").split("_", 1)[1].replace("_", ".").replace("8x7b", "47b")
-    size = float(number[:-1]) * {"b": 1e9, "t": 1e12}[number[-1]]
+    size = float(number[:-1]) * {"m": 1e6, "b": 1e9, "t": 1e12}[number[-1]]
     assert llm.parameters == pytest.approx(size, rel=0.35 if size < 2e9 else 0.12)
     assert llm.name == name
     assert name in repr(llm)

@@ -7,6 +7,9 @@ _GPT = {"vocabulary": 51200, "sequence": 2048, "tied": True}
 _LLAMA = {"vocabulary": 32000, "gated": True}
 _LLAMA3 = {"vocabulary": 128256, "sequence": 8192, "gated": True, "kv_heads": 8}
 _MPT = {"vocabulary": 50432, "sequence": 2048, "tied": True, "biases": False, "positions": False}
+_NEMOTRON = {
+    "vocabulary": 256000, "sequence": 4096, "kv_heads": 8, "biases": False, "positions": False,
+}  # fmt: skip
 _MAXTEXT = {"vocabulary": 32768, "sequence": 2048, "head": 256, "biases": False, "positions": False}
 
 # name -> layers, hidden, heads and the rest
@@ -48,6 +51,9 @@ _KNOWN = {
          "gated": True, "tied": True, "parallel": True},
     ),
     # mosaicml/llm-foundry, scripts/train/benchmarking
+    "mpt_125m": ((12, 768, 12), _MPT),
+    "mpt_350m": ((24, 1024, 16), _MPT),
+    "mpt_760m": ((24, 1536, 12), _MPT),
     "mpt_1b": ((24, 2048, 16), _MPT),
     "mpt_3b": ((32, 2560, 20), _MPT),
     "mpt_7b": ((32, 4096, 32), _MPT),
@@ -57,6 +63,14 @@ _KNOWN = {
     # AI-Hypercomputer/maxtext, MaxText/configs/v4
     "maxtext_22b": ((48, 6144, 24), {**_MAXTEXT, "ffn": 24576}),
     "maxtext_52b": ((32, 12288, 32), {**_MAXTEXT, "ffn": 49152}),
+    # Parmar et al. 2024, https://arxiv.org/abs/2402.16819 and https://arxiv.org/abs/2406.11704
+    "nemotron4_15b": ((32, 6144, 48), {**_NEMOTRON, "ffn": 24576}),
+    "nemotron4_340b": ((96, 18432, 96), {**_NEMOTRON, "ffn": 73728, "head": 192}),
+    # Qi et al. 2023, Table 3, https://arxiv.org/abs/2401.10241
+    "zb_1_5b": ((22, 2304, 24), {**_GPT, "sequence": 1024}),
+    "zb_6_2b": ((30, 4096, 32), {**_GPT, "sequence": 1024}),
+    "zb_14_6b": ((46, 5120, 40), {**_GPT, "sequence": 1024}),
+    "zb_28_3b": ((62, 6144, 48), {**_GPT, "sequence": 1024}),
     # Jiang et al. 2024, Table 1, https://arxiv.org/abs/2401.04088
     "mixtral_8x7b": (
         (32, 4096, 32),

@@ -1,9 +1,55 @@
 """What others measured, or computed, and printed: tables with their sources."""
 
+import dataclasses
+import math
 import tomllib
 from importlib.resources import files
+from typing import NamedTuple
 
 from pdlkit.errors import lesson, names
+from pdlkit.prediction import hardware, llms
+from pdlkit.prediction.clusters import Cluster, cluster
+from pdlkit.prediction.estimates import Estimate, estimate
+from pdlkit.prediction.language_models import LLM
+from pdlkit.prediction.plans import Plan
+
+
+class Training(NamedTuple):
+    """Measured: seconds of a step of a training, with its plan."""
+
+    llm: LLM
+    plan: Plan
+    cluster: Cluster
+    batch: int  # sequences
+    seconds: float
+
+    def estimate(self) -> Estimate:
+        """Return what we say of it."""
+        return estimate(self.llm, self.plan, self.cluster, batch=self.batch)
+
+    @property
+    def error(self) -> float:
+        """Our seconds over the measured ones, less one: below 0 where we are too fast."""
+        return self.estimate().seconds / self.seconds - 1
+
+
+def trainings(paper: str) -> tuple[Training, ...]:
+    """Return the trainings of a paper whose plans are told.
+
+    Raises:
+        ValueError: no such paper, or one without a table `trainings`.
+    """
+    always = tables(paper).get("trainings", {}).get("always", {})
+    return tuple(_training(always | row) for row in rows(paper, "trainings"))
+
+
+def _training(row: dict) -> Training:
+    ways = {field.name for field in dataclasses.fields(Plan)}
+    told = {name: value for name, value in row.items() if name in ways}
+    cut = math.prod(told.get(way, 1) for way in ("tensor", "pipeline", "context"))
+    plan = Plan(**{"data": row["devices"] // cut} | told)
+    made = cluster(getattr(hardware, row["device"]), devices=row["devices"])
+    return Training(getattr(llms, row["model"]), plan, made, row["batch"], row["seconds"])
 
 
 def rows(paper: str, table: str) -> tuple[dict, ...]:
