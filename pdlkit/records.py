@@ -168,6 +168,9 @@ class Report(Shown):
     flops: int  # one device, one step, loops multiplied out; spread evenly where `jit` spreads
     memory: Memory  # one device
     mesh: Mapping[str, int]  # axis -> size
+    operations: int = 0  # that one device starts in one step, as they were compiled
+    bytes_accessed: int = 0  # that these read and write
+    programs: int = 1  # that the host starts in one step, copies between them included
 
     @property
     def wire_bytes(self) -> int:

@@ -15,8 +15,10 @@ from pdlkit.devices import mesh, simulate_devices
 from pdlkit.measure.compiled import inspect
 from pdlkit.measure.hlo import collectives
 from pdlkit.measure.jaxpr import asked
+from pdlkit.measure.traffic import traffic
 from pdlkit.records import Collective, Program
 from pdlkit.strategies.data import DataParallel
+from pdlkit.strategies.strategy import donating, placed_shapes
 
 SIZES = {"a": 2, "b": 4}
 X = np.ones((8, 8), np.float32)  # a device's share is f32[4,2]: 32 bytes
@@ -242,3 +244,33 @@ def test_nothing_is_run_nor_need_it_be_jitted():
     own = program._replace(init=only_traced, step=step)
     expected = unsourced(inspect(program, WORK).collectives)
     assert unsourced(inspect(own, WORK).collectives) == expected
+
+
+@pytest.mark.parametrize("work", ["digits_cnn", "autoencoder", "gan"])
+def test_bytes_accessed_are_the_compilers_own(work):
+    """Without loops, what operations and messages touch is XLA's count, to a thousandth."""
+    work = getattr(workloads, work)()
+    program = DataParallel().build(work.model, work.optimizer, mesh(data=2))
+    state, batch = placed_shapes(program, work.model), jax.eval_shape(lambda b: b, work.batch(0))
+    analysis = donating(program.step).lower(state, batch).compile().cost_analysis()
+    found = analysis[0] if isinstance(analysis, list) else analysis  # a list before JAX 0.10
+    report = inspect(program, work)
+    sent = sum(2 * each.payload_bytes for each in report.collectives)  # read, and written
+    assert report.bytes_accessed + sent == pytest.approx(found["bytes accessed"], rel=1e-3)
+    assert report.operations > 10
+
+
+def test_a_loop_touches_its_slices_once():
+    """A scan over [8, 4, 4] reads a slice a turn, writes a slice a turn, and starts as often."""
+    x = np.ones((8, 64, 64), np.float32)
+
+    def one(x):
+        return jnp.cos(x @ x)
+
+    def scanned(x):
+        return lax.scan(lambda carry, x: (carry, one(x)), 0.0, x)[1]
+
+    alone = traffic(jax.jit(one).lower(x[0]).compile().as_text())
+    found = traffic(jax.jit(scanned).lower(x).compile().as_text())
+    assert 8 * alone.operations <= found.operations <= 8 * alone.operations + 40
+    assert 8 * alone.bytes_accessed <= found.bytes_accessed < 2 * 8 * alone.bytes_accessed

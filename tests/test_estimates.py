@@ -1,6 +1,7 @@
 """Trainings that are not here: agreed with what was published, and refused in words."""
 
 import math
+import re
 from statistics import mean
 
 import numpy as np
@@ -308,7 +309,7 @@ def test_what_it_costs_to_train():
 WRONG = {
     "devices": ({"data": 8, "tensor": 4}, 64, r"^data x .* is 8 x 4 x 1 x 1 = 32, but .* 16"),
     "layers": ({"pipeline": 16, "virtual_stages": 2}, 64, r"does not divide 48 layers over pipe"),
-    "batch": ({"data": 16}, 8, r"does not divide a batch of 8 over data x micro-batch"),
+    "batch": ({"data": 16}, 8, r"does not divide a batch of 8 over data 16 x micro-batch 1"),
     "interleaved": ({"pipeline": 8, "data": 2, "virtual_stages": 2}, 24, r"as interleaving needs"),
     "no sequence": ({"data": 16}, 0, r"^batch=0 is no number of sequences"),
     "half": ({"data": 2.5}, 64, r"^data=2.5 is no number of ways"),
@@ -362,3 +363,7 @@ def test_what_does_not_fit_says_what():
     assert big.largest == "optimizer"
     assert "do not fit into 85.1 GB, most of it optimizer" in pdl.show(big).title
     assert pdl.show(big).word == "modelled"
+    words = (
+        r"^<modelled: [\d.]+ s a step at \d+% of the peak, [\d.]+ TB of 85.1 GB a device, gpt3_175b"
+    )
+    assert re.match(words, repr(big))

@@ -1,5 +1,6 @@
 """Devices that are not here: their sheets, what follows for products, and their links."""
 
+import dataclasses
 import math
 import re
 
@@ -79,6 +80,13 @@ def test_five_lines_are_a_device(tmp_path):
 
 
 WRONG = {
+    "link's figure": (
+        "bytes_per_second = 200e9",
+        "bytes_per_secnd = 2",
+        r"up, says `bytes_per_secn",
+    ),
+    "link without": ("{ bytes_per_second = 200e9 }", "{ share = 1.0 }", r"say `bytes_per_second`"),
+    "link as number": ("{ bytes_per_second = 200e9 }", "200e9", r"scale_up is 200000000000.0"),
     "missing": ("name = ", "# name = ", r"does not say `name`"),
     "misspelt": (
         "memory_bytes",
@@ -97,6 +105,39 @@ def test_a_wrong_sheet_is_refused(case, tmp_path):
     (path := tmp_path / "mine.toml").write_text(FIVE_LINES.replace(old, new))
     with pytest.raises(ValueError, match=words):
         pdl.hardware.load(path)
+
+
+FIGURES = {  # what is replaced in a sheet, and how it is refused
+    "share": ({"matmul_share": 75}, r"has matmul_share=75.\n  why: a share is a part of"),
+    "link's share": ({"scale_up": Link(3e11, share=1.2)}, r"has scale_up share=1.2."),
+    "time": ({"operation_seconds": -1}, r"has operation_seconds=-1.\n  why: it is a time"),
+    "endless": ({"memory_bytes": math.inf}, r"has memory_bytes=inf."),
+    "text": ({"bytes_per_second": "3e12"}, r"has bytes_per_second='3e12'."),
+    "yes": ({"node": True}, r"has node=True."),
+    "torus": ({"torus": (16, 0)}, r"has torus\[1\]=0."),
+    "no formats": ({"flops": {}}, r"has flops=\{\}.\n  why: how fast"),
+    "one format": ({"flops": 312e12}, r"has flops=312000000000000.0."),
+}
+
+
+@pytest.mark.parametrize("case", FIGURES)
+def test_figures_that_cannot_be_are_refused(case):
+    """Shares are parts of 1, times not negative, rates above 0; each kind says so."""
+    figures, words = FIGURES[case]
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(pdl.hardware.h100, **figures)
+    with pytest.raises(TypeError, match=r"scale_up is 300000000000.0"):
+        dataclasses.replace(pdl.hardware.h100, scale_up=3e11)
+
+
+def test_a_device_without_half_precision_computes_in_float32():
+    """A sheet that knows float32 alone, such as a calibrated CPU's, gives estimates too."""
+    old = Hardware("old", {"fp32": 1e13}, 80e9, 1e12, Link(1e11))
+    assert old.peak("bf16") == 1e13
+    assert repr(old) == "<old: 10.0 TFLOP/s in fp32, 80.0 GB at 1.00 TB/s>"
+    plan = pdl.Plan(zero=3, recompute="full")
+    found = pdl.estimate(pdl.llms.mpt_1b, plan, pdl.cluster(old, devices=1), batch=1)
+    assert 0.3 < found.mfu < 0.9
 
 
 def test_unknown_devices_have_near_names():

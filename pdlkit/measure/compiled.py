@@ -10,9 +10,12 @@ from pdlkit.devices import absent_mesh
 from pdlkit.measure.flops import flops
 from pdlkit.measure.hlo import collectives
 from pdlkit.measure.jaxpr import asked
+from pdlkit.measure.traffic import traffic
 from pdlkit.records import Memory, Program, Report
 from pdlkit.strategies.pieces import Recorder
 from pdlkit.strategies.strategy import donating, placed_shapes
+
+_ADDED = ("flops", "operations", "bytes_accessed")  # of the pieces of one device
 
 
 def inspect(
@@ -50,29 +53,33 @@ def _of_one(function, arguments: tuple, sizes: dict[str, int], *, devices: int) 
     """Return what one jitted function does on each of so many devices."""
     traced = jax.make_jaxpr(function)(*arguments)
     compiled = function.lower(*arguments).compile()
+    text = compiled.as_text() or ""
     return Report(
         asked=asked(traced),
-        collectives=collectives(compiled.as_text() or "", sizes),
+        collectives=collectives(text, sizes),
         flops=flops(traced, devices),
         memory=_memory(compiled.memory_analysis()),
         mesh=sizes,
+        **traffic(text)._asdict(),
     )
 
 
 def _of_pieces(step: Recorder, sizes: dict[str, int]) -> Report:
     """Return what a step does that runs in pieces, here and there."""
-    work = collections.Counter()
+    work = collections.defaultdict(collections.Counter)
     reports = []
     for function, arguments, place in step.pieces:
         devices = place.device_set
         reports.append(_of_one(function, arguments, sizes, devices=len(devices)))
-        work.update(dict.fromkeys(devices, reports[-1].flops))
+        for device in devices:
+            work[device].update({name: getattr(reports[-1], name) for name in _ADDED})
     return Report(
         asked=(*step.copies, *(each for report in reports for each in report.asked)),
         collectives=(*step.copies, *(each for report in reports for each in report.collectives)),
-        flops=max(work.values()),
         memory=max((report.memory for report in reports), key=lambda memory: memory.total),
         mesh=sizes,
+        programs=len(step.pieces) + len(step.copies),
+        **max(work.values(), key=lambda each: each["flops"]),
     )
 
 

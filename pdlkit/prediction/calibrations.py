@@ -12,9 +12,12 @@ from pdlkit.timings import Portrayed
 class Sample(NamedTuple):
     """Measured: what was done, and how long it took."""
 
-    kind: str  # product, stream or all_reduce
-    size: int  # side of square matrices, or bytes
+    kind: str  # start, product, stream or all_reduce
+    size: int  # side of square matrices, or bytes; of one device
     seconds: float  # the median of several
+    operations: int = 0  # counted in the compiled program, and so are the next two
+    flops: int = 0
+    bytes_accessed: int = 0
 
 
 class Residual(NamedTuple):

@@ -16,6 +16,7 @@ from pdlkit.prediction.layers import Pass
 from pdlkit.prediction.messages import Messages, messages
 from pdlkit.prediction.plans import Plan, Plans, check
 from pdlkit.timings import Portrayed
+from pdlkit.units import write_bytes, write_seconds
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -28,6 +29,13 @@ class Estimate(Portrayed):
     batch: int  # sequences
     breakdown: Mapping[str, float]  # seconds, by what the device does or waits for
     memory_parts: Mapping[str, float]  # bytes of the fullest device, by what they are
+
+    def __repr__(self) -> str:
+        held, has = write_bytes(self.memory), write_bytes(self.cluster.hardware.memory_bytes)
+        return (
+            f"<modelled: {write_seconds(self.seconds)} a step at {self.mfu:.0%} of the peak, "
+            f"{held} of {has} a device, {self.llm.name or 'LLM'} by {self.plan}>"
+        )
 
     @property
     def seconds(self) -> float:

@@ -40,8 +40,12 @@ def calibrated(
 ) -> Calibration:
     """Return the sheet that agrees best with what was measured on a device.
 
+    A program takes what the host needs to start it, and so much for each operation,
+    each multiplication or addition, and each byte that is read or written, all of
+    them counted; an all-reduce so much a hop and a byte, round a ring.
+
     Args:
-        samples: products of square float32 matrices, streams and all-reduces.
+        samples: programs that start, multiply float32 matrices and stream; all-reduces.
         name: of the device.
         devices: among which the all-reduces were measured.
         memory_bytes: what each has.
@@ -49,50 +53,34 @@ def calibrated(
     Raises:
         ValueError: too few samples of a kind.
     """
-    of = {
-        kind: [s for s in samples if s.kind == kind] for kind in ("stream", "product", "all_reduce")
-    }
-    size, seconds = ({k: np.array([s[i] for s in of[k]], float) for k in of} for i in (1, 2))
-    side, streamed = size["product"], size["stream"]
-    # A product writes its result, as a stream does; both pay for being begun.
-    terms = np.concatenate(
-        [
-            np.stack([streamed**0, streamed, 0 * streamed], axis=1),
-            np.stack([side**0, 4 * side**2, 2 * side**3], axis=1),
-        ]
-    )
-    both = np.concatenate([seconds["stream"], seconds["product"]])
-    figures = fit_lines(terms, both)
-    shortest, stream, operation = figures
+    programs = [each for each in samples if each.kind != "all_reduce"]
+    sums = [each for each in samples if each.kind == "all_reduce"]
+    terms = np.array([(1, s.operations, s.flops, s.bytes_accessed) for s in programs], float)
     others = devices - 1
-    wire = np.stack([np.full(len(of["all_reduce"]), 2 * others),
-                     2 * others / devices * size["all_reduce"]], axis=1)  # fmt: skip
-    alpha, beta = fit_lines(wire, seconds["all_reduce"])
-    _check_rates(operation, stream, beta)
+    hops = np.array([(2 * others, 2 * others / devices * s.size) for s in sums], float)
+    figures, wire = (
+        fit_lines(each, np.array([s.seconds for s in of], float))
+        for each, of in ((terms.reshape(-1, 4), programs), (hops.reshape(-1, 2), sums))
+    )
+    (host, shortest, operation, byte), (alpha, beta) = figures, wire
+    _check_rates(operation, byte, beta)
     hardware = Hardware(
         name=name,
         flops={"fp32": float(1 / operation)},
         memory_bytes=memory_bytes,
-        bytes_per_second=float(1 / stream),
+        bytes_per_second=float(1 / byte),
         scale_up=Link(float(1 / beta), 1.0, float(alpha)),
         node=devices,
         matmul_share=1.0,
         stream_share=1.0,
         operation_seconds=float(shortest),
+        host_seconds=float(host),
         message_share=1.0,
         sources={"flops": "fitted to measured seconds on this machine"},
     )
-    modelled = {
-        "stream": (terms @ figures)[: len(streamed)],
-        "product": (terms @ figures)[len(streamed) :],
-        "all_reduce": wire @ np.array([alpha, beta]),
-    }
-    residuals = tuple(
-        Residual(sample, float(each))
-        for kind in of
-        for sample, each in zip(of[kind], modelled[kind], strict=True)
-    )
-    return Calibration(hardware, residuals, devices)
+    modelled = [*terms @ figures, *hops @ wire]
+    residuals = map(Residual, [*programs, *sums], map(float, modelled))
+    return Calibration(hardware, tuple(residuals), devices)
 
 
 def _check_rates(*seconds: float) -> None:

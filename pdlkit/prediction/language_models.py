@@ -11,23 +11,45 @@ RECOMPUTE = ("none", "selective", "full")
 
 @dataclasses.dataclass(frozen=True)
 class LLM:
-    """A decoder: blocks of attention and an MLP, each after a norm, and a vocabulary."""
+    """A decoder: blocks of attention and an MLP, each after a norm, and a vocabulary.
+
+    Args:
+        layers: blocks.
+        hidden: width of the residual stream.
+        heads: of queries.
+        vocabulary: entries of the table of tokens.
+        sequence: tokens.
+        ffn: width of the MLP; None: four times hidden.
+        head: width of one head; None: hidden / heads.
+        kv_heads: heads of keys and values; None: as many as heads.
+        gated: three matrices in the MLP, as in SwiGLU.
+        tied: one table for embedding and logits.
+        experts: MLPs in each block.
+        top_k: experts that a token goes through.
+        biases: whether products have them; None: unless gated, as GPT and LLaMA have it.
+        positions: whether they are learned; None: unless gated.
+        parallel: attention and MLP side by side behind one norm, as in PaLM.
+        name: what it is called.
+
+    Raises:
+        ValueError: a size that is no count, or heads or experts that cannot be.
+    """
 
     layers: int
     hidden: int
     heads: int
     vocabulary: int
     sequence: int
-    ffn: Any = None  # a number; None: four times hidden
-    head: Any = None  # size of one; None: hidden / heads
-    kv_heads: Any = None  # None: as many as heads
-    gated: bool = False  # three matrices in the MLP, as in SwiGLU
-    tied: bool = False  # one table for embedding and logits
-    experts: int = 1  # in each MLP
-    top_k: int = 1  # of them, that a token goes through
-    biases: bool | None = None  # None: unless gated, as GPT and LLaMA have it
-    positions: bool | None = None  # whether they are learned; None: unless gated
-    parallel: bool = False  # attention and MLP side by side behind one norm, as in PaLM
+    ffn: Any = None
+    head: Any = None
+    kv_heads: Any = None
+    gated: bool = False
+    tied: bool = False
+    experts: int = 1
+    top_k: int = 1
+    biases: bool | None = None
+    positions: bool | None = None
+    parallel: bool = False
     name: str = ""
 
     def __post_init__(self):

@@ -16,22 +16,43 @@ class Plan:
 
     Devices are counted tensor first, then context, data and pipeline: the ways that
     talk most lie nearest. Experts lie along the data ways.
+
+    Args:
+        data: ways of the batch.
+        tensor: ways of each layer.
+        pipeline: stages.
+        context: ways of the sequence, for ring attention.
+        expert: ways of the experts, among the data ways.
+        micro_batch: sequences of one data way that go through the layers together.
+        virtual_stages: chunks of each stage: interleaved 1F1B.
+        sequence_parallel: what tensor parallelism does not cut, cut by tokens.
+        recompute: "none", "selective" (the attention's scores) or "full" (each layer).
+        zero: what the data ways share: 1 the optimizer's state, 2 gradients too, at each
+            micro-batch, 3 weights too.
+        shard: among how many data ways they share it; None: all.
+        overlap: messages with arithmetic, where there is something to overlap.
+        flash: scores in a fused kernel; None: as users of the device have it.
+        uneven: chunks of stages may differ by a layer, the first and the last having
+            fewer.
+
+    Raises:
+        ValueError: something that is no count of ways, or is not known.
     """
 
     data: int = 1
     tensor: int = 1
     pipeline: int = 1
-    context: int = 1  # the sequence, for ring attention
-    expert: int = 1  # of the data ways
-    micro_batch: int = 1  # sequences of one data way that go through the layers together
-    virtual_stages: int = 1  # of each pipeline stage: interleaved 1F1B
-    sequence_parallel: bool = False  # what tensor parallelism does not cut, cut by tokens
-    recompute: str = "none"  # none, selective (the attention's scores) or full (each layer)
-    zero: int = 0  # what the data ways share: 1 the optimizer's state, 2 gradients, 3 weights
-    shard: int | None = None  # of how many data ways they share; None: of all
-    overlap: bool = True  # messages with arithmetic, where there is something to overlap
-    flash: bool | None = None  # scores in a fused kernel; None: as users of the device do
-    uneven: bool = False  # chunks of stages may differ by a layer, the first and last have fewer
+    context: int = 1
+    expert: int = 1
+    micro_batch: int = 1
+    virtual_stages: int = 1
+    sequence_parallel: bool = False
+    recompute: str = "none"
+    zero: int = 0
+    shard: int | None = None
+    overlap: bool = True
+    flash: bool | None = None
+    uneven: bool = False
 
     def __post_init__(self):
         counted = [f.name for f in dataclasses.fields(self)][:7]
@@ -128,24 +149,32 @@ class Plans(NamedTuple):
 
 
 def divides(llm: LLM, plans: Plans, batch: int) -> dict[str, np.ndarray]:
-    """Return which plans cut a model and its batch evenly: [plans], by what is cut."""
+    """Return which plans cut a model and its batch evenly: [plans], by what is cut.
+
+    What is cut names the ways in braces, as a format string does.
+    """
     stages = plans.pipeline * plans.virtual_stages
     each = plans.data * plans.micro_batch
     return {
-        f"{llm.layers} layers over pipeline x virtual stages": (llm.layers % stages == 0)
+        f"{llm.layers} layers over pipeline {{pipeline}} x virtual stages {{virtual_stages}}": (
+            llm.layers % stages == 0
+        )
         | (plans.uneven & (llm.layers > stages)),
-        f"{llm.heads} heads, {llm.kv_heads} of keys, over tensor": (llm.heads % plans.tensor == 0)
+        f"{llm.heads} heads, {llm.kv_heads} of keys, over tensor {{tensor}}": (
+            llm.heads % plans.tensor == 0
+        )
         & (np.maximum(plans.tensor, llm.kv_heads) % np.minimum(plans.tensor, llm.kv_heads) == 0),
-        f"a width of {llm.ffn} over tensor": llm.ffn % plans.tensor == 0,
-        f"sequences of {llm.sequence} over context x tensor": llm.sequence
+        f"a width of {llm.ffn} over tensor {{tensor}}": llm.ffn % plans.tensor == 0,
+        f"sequences of {llm.sequence} over context {{context}} x tensor {{tensor}}": llm.sequence
         % (plans.context * np.where(plans.sequence_parallel, plans.tensor, 1))
         == 0,
-        f"{llm.experts} experts over expert": llm.experts % plans.expert == 0,
-        "data over expert": plans.data % plans.expert == 0,
-        f"a batch of {batch} over data x micro-batch": batch % each == 0,
-        "micro-batches over pipeline, as interleaving needs": (plans.virtual_stages == 1)
+        f"{llm.experts} experts over expert {{expert}}": llm.experts % plans.expert == 0,
+        "data {data} over expert {expert}": plans.data % plans.expert == 0,
+        f"a batch of {batch} over data {{data}} x micro-batch {{micro_batch}}": batch % each == 0,
+        "micro-batches over pipeline {pipeline}, as interleaving needs": (plans.virtual_stages == 1)
         | ((batch // each) % plans.pipeline == 0),
-        "virtual stages, which need a pipeline": (plans.virtual_stages == 1) | (plans.pipeline > 1),
+        "virtual stages {virtual_stages}, which need a pipeline": (plans.virtual_stages == 1)
+        | (plans.pipeline > 1),
     }
 
 
@@ -180,8 +209,11 @@ def check(llm: LLM, plan: Plan, cluster: Cluster, batch: int) -> None:
         if not fits[0]:
             raise ValueError(
                 lesson(
-                    f"{plan} does not divide {what}.",
+                    f"{plan} does not divide {what.format(**dataclasses.asdict(plan))}.",
                     why="each device has an equal share of what is cut.",
-                    fix="ways that divide it; pdl.search tries all that do.",
+                    fix="ways that divide it; pdl.search tries all that do"
+                    + (
+                        ", and uneven=True allows a layer more or less." * ("layers" in what) or "."
+                    ),
                 )
             )

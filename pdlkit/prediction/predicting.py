@@ -7,6 +7,7 @@ from pdlkit.errors import check_kind, lesson
 from pdlkit.prediction.clusters import Cluster
 from pdlkit.records import Collective, Event, Report
 from pdlkit.timings import Portrayed
+from pdlkit.units import write_seconds
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -18,6 +19,11 @@ class Prediction(Portrayed):
     compute_seconds: float
     messages: tuple[tuple[Collective, float], ...]  # with the seconds of all its times
     dtype: str  # of its products
+
+    def __repr__(self) -> str:
+        parts = (self.seconds, self.compute_seconds, self.communication_seconds)
+        whole, compute, messages = map(write_seconds, parts)
+        return f"<modelled: {whole} a step, {compute} of them compute and {messages} messages>"
 
     @property
     def communication_seconds(self) -> float:
@@ -54,9 +60,10 @@ class Prediction(Portrayed):
 def predict(report: Report, cluster: Cluster, *, dtype: str | None = None) -> Prediction:
     """Return how long a step of a program would take on a cluster.
 
-    Its operations at the share of the peak that large products reach, or its memory
-    read and written once, whichever takes longer; and its messages, each as its kind
-    and group cost there.
+    What the host needs to start its programs, so much for each of its compiled operations, its
+    arithmetic at the share of the peak that large products reach, and what it reads and
+    writes at the speed of the memory; and its messages, each as its kind and group
+    cost there. Another device's compiler may fuse more, or less.
 
     Args:
         report: of `pdl.inspect`, for a mesh of as many devices.
@@ -84,8 +91,8 @@ def predict(report: Report, cluster: Cluster, *, dtype: str | None = None) -> Pr
     hardware = cluster.hardware
     dtype = dtype or _default(cluster)
     arithmetic = report.flops / (hardware.peak(dtype) * hardware.matmul_share)
-    touched = report.memory.arguments + report.memory.outputs + report.memory.temporaries
-    compute = max(arithmetic, touched / hardware.stream, hardware.operation_seconds)
+    memory = hardware.stream_seconds(report.bytes_accessed, report.operations)
+    compute = report.programs * hardware.host_seconds + arithmetic + memory
     sent = tuple((each, _seconds(each, report, cluster)) for each in report.collectives)
     return Prediction(report, cluster, compute, sent, dtype)
 

@@ -32,6 +32,10 @@ class Search(Portrayed):
     uneven: int  # plans that do not, and were not evaluated
     rule: str = RULE
 
+    def __repr__(self) -> str:
+        best = f"the best is {self.best[0]}" if self.best else "none fits"
+        return f"<modelled: {self.evaluated:,} plans, {self.fitting:,} fit; {best}>"
+
     @property
     def plan(self):
         """The plan of the fastest; an error where none fits."""

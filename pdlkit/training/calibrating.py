@@ -6,12 +6,14 @@ import time
 from functools import partial
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from pdlkit.cores import allowed_cores, within_quota
 from pdlkit.devices import mesh
 from pdlkit.errors import lesson
+from pdlkit.measure.flops import flops
+from pdlkit.measure.traffic import traffic
 from pdlkit.prediction.calibrations import Calibration, Sample
 from pdlkit.prediction.fitting import calibrated
 from pdlkit.training import fresh
@@ -20,6 +22,7 @@ SIDES = (64, 128, 256, 512, 1024)
 STREAMS = tuple(4 << power for power in range(14, 23, 2))  # bytes, 64 KiB to 16 MiB
 SUMS = tuple(1 << power for power in range(10, 25, 2))  # bytes, 1 KiB to 16 MiB
 TRIALS = 15
+TURNS = 8  # of what is done again and again in one program
 
 
 def calibrate(devices: int | None = None) -> Calibration:
@@ -57,24 +60,48 @@ def calibrate(devices: int | None = None) -> Calibration:
 
 
 def samples(count: int) -> list[Sample]:
-    """Return the seconds of products, streams and sums on the first devices here."""
-    first = jax.local_devices()[0]
-    found = []
-    for side in SIDES:
-        a = jax.device_put(jnp.ones((side, side), jnp.float32), first)
-        found.append(Sample("product", side, _seconds(jax.jit(jnp.matmul), a, a)))
-    for size in STREAMS:
-        x = jax.device_put(jnp.ones(size // 8, jnp.float32), first)  # half is read, half written
-        found.append(Sample("stream", size, _seconds(jax.jit(lambda x: x * 1.5), x)))
+    """Return the seconds of programs and sums on the first devices here, all at once.
+
+    A product or a stream is done again and again in one program, as a step does many
+    things in one; what such a program is made of is counted as a step is.
+    """
     here = mesh(data=count)
-    add = partial(jax.lax.psum, axis_name="data")
-    total = jax.jit(jax.shard_map(add, mesh=here, in_specs=P("data"), out_specs=P()))
+    found = [_program(here, "start", 1, lambda x: x + 1, np.ones(1, np.float32))]
+    for side in SIDES:
+        x = np.full((side, side), 1 / side, np.float32)  # whose product with itself is itself
+        found.append(_program(here, "product", side, _again(lambda x: x @ x), x))
+    for size in STREAMS:
+        x = np.ones(size // 4, np.float32)
+        found.append(_program(here, "stream", size, _again(lambda x: 1.5 - x / 2), x))
     for size in SUMS:
-        x = jax.device_put(
-            jnp.ones((count, size // 4), jnp.float32), jax.NamedSharding(here, P("data"))
+        x, total = np.ones(size // 4, np.float32), lambda x: jax.lax.pmean(x, "data")
+        long, short = (
+            _seconds(*_compiled(here, _again(total, turns), x)[1:]) for turns in (TURNS + 1, 1)
         )
-        found.append(Sample("all_reduce", size, _seconds(total, x)))
+        found.append(Sample("all_reduce", size, max(long - short, 1e-9) / TURNS))
     return found
+
+
+def _again(body, turns: int = TURNS):
+    """Return a function that does to its argument the same so many times."""
+    return lambda x: jax.lax.fori_loop(0, turns, lambda _, x: body(x), x)
+
+
+def _program(here, kind: str, size: int, function, x) -> Sample:
+    """Return the sample of a function of one array, on all devices at once."""
+    text, compiled, placed = _compiled(here, function, x)
+    work = flops(jax.make_jaxpr(function)(x))
+    return Sample(kind, size, _seconds(compiled, placed), flops=work, **traffic(text)._asdict())
+
+
+def _compiled(here, function, x):
+    """Return the text of a program on all devices, the program, and what it is given."""
+    spread = jax.shard_map(lambda x: function(x[0])[None], mesh=here, in_specs=P("data"),
+                           out_specs=P("data"), check_vma=False)  # fmt: skip
+    whole = np.broadcast_to(x, (here.size, *x.shape))
+    placed = jax.device_put(whole, jax.NamedSharding(here, P("data")))
+    compiled = jax.jit(spread).lower(placed).compile()
+    return compiled.as_text() or "", compiled, placed
 
 
 def _seconds(function, *given) -> float:
@@ -84,4 +111,4 @@ def _seconds(function, *given) -> float:
         began = time.perf_counter()
         jax.block_until_ready(function(*given))
         trials.append(time.perf_counter() - began)
-    return statistics.median(trials[2:])  # the first ones compile and warm up
+    return statistics.median(trials[2:])  # the first ones warm up

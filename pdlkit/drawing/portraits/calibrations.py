@@ -4,7 +4,12 @@ from pdlkit.pictures import Axis, Panel, Picture, Table
 from pdlkit.prediction.calibrations import Calibration, Residual
 from pdlkit.units import write_bytes, write_flops
 
-_UNITS = {"product": "{} x {} matrices", "stream": "{} bytes", "all_reduce": "{} bytes"}
+_UNITS = {
+    "start": "one number",
+    "product": "{} x {} matrices",
+    "stream": "{} bytes",
+    "all_reduce": "{} bytes",
+}
 
 
 def calibration(found: Calibration) -> Picture:
@@ -29,7 +34,7 @@ def _table(found: Calibration) -> Panel:
 
 
 def _row(residual: Residual) -> tuple:
-    kind, size, seconds = residual.sample
+    kind, size, seconds = residual.sample[:3]
     said = f"{size:,}"
     return (
         kind,

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pdlkit.errors import lesson, nearest
+from pdlkit.errors import check_kind, lesson, nearest
+from pdlkit.prediction.hardware.bounds import check_figure
+from pdlkit.units import write_bytes, write_flops
 
 
 class Link(NamedTuple):
@@ -32,7 +34,13 @@ class Price(NamedTuple):
     who: str
 
 
-@dataclasses.dataclass(frozen=True)
+_SHARES_AND_TIMES = (
+    *("matmul_share", "attention_share", "stream_share", "message_share", "spread"),
+    *("operation_seconds", "host_seconds", "reserved_bytes"),
+)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Hardware:
     """One device, and how it is linked to its like."""
 
@@ -60,20 +68,39 @@ class Hardware:
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        positive = ("memory_bytes", "bytes_per_second", "matmul_share", "stream_share", "node")
-        figures = {name: getattr(self, name) for name in positive}
-        figures |= {f"flops of {dtype}": value for dtype, value in self.flops.items()}
-        for way in ("scale_up", "scale_out"):
-            figures[f"{way} bytes_per_second"] = getattr(self, way).bytes_per_second
-        for figure, value in figures.items():
-            if not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise ValueError(
-                    lesson(
-                        f"{self.name} has {figure}={value}.",
-                        why="a device computes, remembers and sends something in a second.",
-                        fix="a number above 0, in operations, bytes or seconds: 312e12, not 312.",
-                    )
+        if not isinstance(self.flops, Mapping) or not self.flops:
+            raise ValueError(
+                lesson(
+                    f"{self.name} has flops={self.flops!r}.",
+                    why="how fast a device computes depends on the number format.",
+                    fix='flops={"bf16": 312e12}, operations in a second by format.',
                 )
+            )
+        for way in ("scale_up", "scale_out"):
+            check_kind(way, getattr(self, way), Link, "hardware.Link(bytes_per_second=300e9)")
+        for figure, value in self._figures():
+            check_figure(self.name, figure, value)
+
+    def __repr__(self) -> str:
+        fastest = max(self.flops, key=lambda dtype: self.flops[dtype])
+        return (
+            f"<{self.name}: {write_flops(self.flops[fastest])}/s in {fastest}, "
+            f"{write_bytes(self.memory_bytes)} at {write_bytes(self.bytes_per_second)}/s>"
+        )
+
+    def _figures(self):
+        """Yield each figure that has bounds, by its name."""
+        for name in ("memory_bytes", "bytes_per_second", "node", "wraps_at"):
+            yield name, getattr(self, name)
+        for dtype, value in self.flops.items():
+            yield f"flops of {dtype}", value
+        for name in _SHARES_AND_TIMES:
+            yield name, getattr(self, name)
+        for i, length in enumerate(self.torus):
+            yield f"torus[{i}]", length
+        for way in ("scale_up", "scale_out"):
+            for name, value in getattr(self, way)._asdict().items():
+                yield f"{way} {name}", value
 
     @classmethod
     def read(cls, figures: Mapping[str, Any], *, where: str) -> "Hardware":
@@ -84,31 +111,14 @@ class Hardware:
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         needed = [n for n, f in fields.items() if f.default is f.default_factory]
-        for name in figures:
-            if name not in fields:
-                raise ValueError(
-                    lesson(
-                        f"{where} says `{name}`, which is no figure of a device.",
-                        why="a misspelt figure would be left at its usual value.",
-                        fix=f"{nearest(name, fields)}.",
-                    )
-                )
-        for name in needed:
-            if name not in figures:
-                raise ValueError(
-                    lesson(
-                        f"{where} does not say `{name}`.",
-                        why="no prediction can do without it, and it has no usual value.",
-                        fix=f"{name} = ..., as `hardware.load` shows.",
-                    )
-                )
-        records = {"scale_up": Link, "scale_out": Link, "price": Price, "torus": lambda *n: n}
-        made = dict(figures)
+        _check_known(figures, fields, f"{where} says")
+        _check_there(figures, needed, where)
+        records = {"scale_up": Link, "scale_out": Link, "price": Price}
+        made = {name: figure for name, figure in figures.items() if name != "torus"}
         for name, record in records.items():
             if name in made:
-                given = made[name]
-                made[name] = record(**given) if isinstance(given, dict) else record(*given)
-        return cls(**made)
+                made[name] = _record(record, made[name], f"{where}, {name}")
+        return cls(**made, torus=tuple(figures.get("torus", ())))
 
     def peak(self, dtype: str) -> float:
         """Return the operations in a second of a number format.
@@ -116,7 +126,8 @@ class Hardware:
         Raises:
             ValueError: the sheet has no figure for it.
         """
-        found = {"bf16": ("bf16", "fp16"), "fp16": ("fp16", "bf16")}.get(dtype, (dtype,))
+        halves = {"bf16": ("bf16", "fp16", "fp32"), "fp16": ("fp16", "bf16", "fp32")}
+        found = halves.get(dtype, (dtype,))  # what a device lacks it computes in float32
         for each in found:
             if each in self.flops:
                 return self.flops[each]
@@ -155,3 +166,45 @@ class Hardware:
     def stream(self) -> float:
         """The bytes in a second that an element-wise operation reads and writes."""
         return self.bytes_per_second * self.stream_share
+
+
+def _check_known(figures, known, says: str) -> None:
+    """Raise if a figure is none of those known."""
+    for name in figures:
+        if name not in known:
+            raise ValueError(
+                lesson(
+                    f"{says} `{name}`, which is no figure of a device.",
+                    why="a misspelt figure would be left at its usual value.",
+                    fix=f"{nearest(name, known)}.",
+                )
+            )
+
+
+def _check_there(figures, needed, where: str) -> None:
+    """Raise if a figure that is needed is missing."""
+    for name in needed:
+        if name not in figures:
+            raise ValueError(
+                lesson(
+                    f"{where} does not say `{name}`.",
+                    why="no prediction can do without it, and it has no usual value.",
+                    fix=f"{name} = ..., as `hardware.load` shows.",
+                )
+            )
+
+
+def _record(kind, given, where: str):
+    """Return a link or a price from its table in a sheet."""
+    if not isinstance(given, dict):
+        raise ValueError(
+            lesson(
+                f"{where} is {given!r}.",
+                why="it has several figures, each by its name.",
+                fix=f"{{ {kind._fields[0]} = ... }}, with what else `help(hardware."
+                f"{kind.__name__})` names.",
+            )
+        )
+    _check_known(given, kind._fields, f"{where}, says")
+    _check_there(given, [n for n in kind._fields if n not in kind._field_defaults], where)
+    return kind(**given)
