@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 ADDRESS = re.compile(r"(?:/gh|google\.com/github|git\+https://github\.com)/([\w-]+/[\w-]+)")
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["ten lines", "your own model"])
+@pytest.mark.parametrize("code", BLOCKS, ids=["ten lines", "your own model", "predictions"])
 def test_code_runs(code, tmp_path):
     """Every piece of Python in the README runs as it stands, in a fresh process."""
     done = subprocess.run(

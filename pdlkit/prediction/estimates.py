@@ -153,6 +153,7 @@ def evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int) -> Evaluated:
     microbatches = batch // (plans.data * plans.micro_batch)
     parameters = memory.device_parameters(llm, plans)
     held = memory.parts(llm, plans, batch)
+    held["fragmentation"] = hardware.fragmentation_share * sum(held.values())
     held["reserved"] = np.full(len(plans.data), hardware.reserved_bytes)
     sent = messages(llm, plans, cluster, parameters)
     layer, end = layers.passes(llm, plans, hardware)
@@ -164,8 +165,7 @@ def evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int) -> Evaluated:
     pace = sum(each.values())
     # The steady state goes at the pace of the last stage, which has the logits to do, or,
     # where that has a layer fewer, of the fullest.
-    uneven = llm.layers % (plans.pipeline * plans.virtual_stages) > 0
-    last = np.maximum(0.0, (end.forward + end.backward) * slow - pace * uneven)
+    last = np.maximum(0.0, (end.forward + end.backward) * slow - pace * plans.lighter(llm))
     spent = {part: microbatches * depth * seconds for part, seconds in each.items()}
     spent["compute"] += microbatches * last
     spent["pipeline"] = _hops(plans, microbatches) * sent.hop

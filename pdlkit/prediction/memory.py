@@ -40,7 +40,7 @@ def states(parameters, ways=1, *, zero: int = 0, each: States = MIXED):
 def activations(llm: LLM, tokens, plans: Plans, *, recompute=None, flash=None):
     """Return the bytes of one layer's activations for one micro-batch on one device.
 
-    With two bytes a number and one for each entry of a dropout mask.
+    With two bytes a number and one for each entry of a dropout mask, where there is one.
 
     Args:
         llm: a model.
@@ -55,9 +55,10 @@ def activations(llm: LLM, tokens, plans: Plans, *, recompute=None, flash=None):
     recompute = plans.recompute if recompute is None else np.asarray(recompute)
     flash = plans.flash if flash is None else np.asarray(flash)
     whole = np.where(plans.sequence_parallel, plans.tensor, 1)
-    # Inputs of norms, of attention and MLP, and two masks; side by side they share the first two.
-    inputs_of = 2 + 2 if llm.parallel else 4 + 2 + 2 * llm.top_k
-    outside = (inputs_of + 2) * llm.hidden
+    # Inputs of norms, of attention and MLP, and two masks; side by side they share the first
+    # two, and what has no biases, as LLaMA and its like, has no dropout either.
+    kept_of = 2 + 2 if llm.parallel else 4 + 2 + 2 * llm.top_k
+    outside = (kept_of + 2 * bool(llm.biases)) * llm.hidden
     inside = 4 * llm.attention_width + (6 if llm.gated else 4) * llm.ffn * llm.top_k
     keys = 4 * llm.kv_width / np.minimum(plans.tensor, llm.kv_heads)
     scores = 5 * llm.heads * llm.sequence
@@ -89,7 +90,9 @@ def parts(llm: LLM, plans: Plans, batch: int) -> dict[str, np.ndarray]:
     layers = plans.depth(llm)
     microbatches = batch // (plans.data * plans.micro_batch)
     layer = activations(llm, tokens, plans)
-    held = layers * layer * in_flight(plans, microbatches)
+    # The second stage is the fullest where the first has a layer fewer: a micro-batch less.
+    flying = in_flight(plans, microbatches) - plans.lighter(llm)
+    held = layers * layer * flying
     # Of its chunks but the last the last stage has run a round ahead.
     ahead = ((plans.virtual_stages - 1) * plans.pipeline + 1) / plans.virtual_stages
     last = layers * layer * np.minimum(ahead, microbatches)
@@ -142,6 +145,8 @@ def device_parameters(llm: LLM, plans: Plans) -> Parameters:
     experts = llm.experts * llm.expert_parameters if llm.experts > 1 else 0
     layer = llm.attention_parameters + llm.mlp_parameters - experts
     tables = llm.embedding_parameters + np.where(plans.pipeline == 1, llm.logit_parameters, 0)
+    # The first stage has the tables in place of a layer, where it has one fewer.
+    tables = np.where(plans.lighter(llm), np.maximum(0, tables - layer), tables)
     return Parameters(
         (layers * layer + tables) / plans.tensor, layers * experts / plans.expert / plans.tensor
     )

@@ -143,6 +143,10 @@ class Plans(NamedTuple):
         """Return [plans] of the layers of the fullest stage."""
         return self.virtual_stages * -(-llm.layers // (self.pipeline * self.virtual_stages))
 
+    def lighter(self, llm: LLM) -> np.ndarray:
+        """Return [plans], whether the first and last stage have a layer fewer."""
+        return llm.layers % (self.pipeline * self.virtual_stages) > 0
+
     def take(self, chosen) -> "Plans":
         """Return some of them."""
         return Plans(*(each[chosen] for each in self))

@@ -4,7 +4,7 @@ import math
 
 from pdlkit.errors import lesson
 
-_MAY_BE_NONE = ("message_share", "reserved_bytes", "spread")
+_MAY_BE_NONE = ("message_share", "fragmentation_share", "reserved_bytes", "spread")
 _MAY_BE_ENDLESS = ("quick_seconds",)  # of a protocol that there is not
 
 

@@ -35,7 +35,8 @@ class Price(NamedTuple):
 
 
 _SHARES_AND_TIMES = (
-    *("matmul_share", "attention_share", "stream_share", "message_share", "spread"),
+    *("matmul_share", "attention_share", "stream_share", "message_share"),
+    *("fragmentation_share", "spread"),
     *("operation_seconds", "host_seconds", "reserved_bytes"),
 )
 
@@ -61,6 +62,7 @@ class Hardware:
     host_seconds: float = 0.0  # in which the host starts one; none where a step is compiled whole
     splits_sums: bool = False  # into hops that go on beside the products of tensor parallel layers
     message_share: float = 0.15  # of the arithmetic units, that messages take while they go on
+    fragmentation_share: float = 0.0  # of what is allocated, in pieces too small to be used
     reserved_bytes: float = 0.0  # of the memory, for drivers and buffers of collectives
     spread: float = 0.0  # standard deviation of the speed among devices of the kind, as a share
     watts: float = math.nan
