@@ -295,3 +295,33 @@ def test_uneven_stages_go_at_the_pace_of_the_fullest():
     assert held == pytest.approx(3 / 4)
     with pytest.raises(ValueError, match=r"does not divide 6 layers"):
         step(six, pipeline=8, uneven=True)
+
+
+def test_what_an_allocator_cannot_use_goes_with_the_rest():
+    """Pieces too small to use are a share of all that is allocated, not of what is reserved."""
+    broken = dataclasses.replace(IDEAL, fragmentation_share=0.1, reserved_bytes=1e9)
+    parts = dict(step(PLAIN, broken).memory_parts)
+    lost, reserved = parts.pop("fragmentation"), parts.pop("reserved")
+    assert reserved == 1e9
+    assert lost == pytest.approx(0.1 * sum(parts.values()))
+    assert step(PLAIN).memory_parts["fragmentation"] == 0
+
+
+def test_masks_are_kept_where_there_is_dropout():
+    """Of 34 bytes a token and width two are masks, which models without biases do not have."""
+    bare = dataclasses.replace(PLAIN, biases=False)
+    kept = [
+        step(llm, flash=True, batch=1).memory_parts["activations"]
+        / (PLAIN.layers * PLAIN.sequence * PLAIN.hidden)
+        for llm in (PLAIN, bare)
+    ]
+    assert kept == [pytest.approx(34), pytest.approx(32)]
+
+
+def test_the_update_reads_and_writes_each_state():
+    """46 bytes a weight at the speed of the memory: gradients, states, and halves."""
+    slow = dataclasses.replace(IDEAL, bytes_per_second=1e9)
+    found = step(PLAIN, slow, batch=1).breakdown["optimizer"]
+    norm, scale, read, clear, states, halves = 4, 4 + 4, 4, 4, 3 * (4 + 4), 2
+    touched = norm + scale + read + clear + states + halves
+    assert found == pytest.approx(touched * PLAIN.parameters / 1e9)

@@ -153,7 +153,7 @@ def evaluate(llm: LLM, plans: Plans, cluster: Cluster, batch: int) -> Evaluated:
     microbatches = batch // (plans.data * plans.micro_batch)
     parameters = memory.device_parameters(llm, plans)
     held = memory.parts(llm, plans, batch)
-    held["fragmentation"] = hardware.fragmentation_share * sum(held.values())
+    held["fragmentation"] = hardware.fragmentation_share * np.sum(list(held.values()), axis=0)
     held["reserved"] = np.full(len(plans.data), hardware.reserved_bytes)
     sent = messages(llm, plans, cluster, parameters)
     layer, end = layers.passes(llm, plans, hardware)
