@@ -153,6 +153,19 @@ def test_the_operations_are_shared_out(digits):
     assert two.flops == block + first
 
 
+def test_each_piece_is_started_by_the_host(deep):
+    """A step in pieces is as many programs as it has pieces and copies; any other is one."""
+    one = pdl.DataParallel().build(deep.model, optax.sgd(0.1), pdl.mesh(data=2))
+    assert pdl.inspect(one, deep).programs == 1
+    mesh = pdl.mesh(stage=2)
+    report = pdl.inspect(LayerPlacement().build(deep.model, optax.sgd(0.1), mesh), deep)
+    copies = sum(each.kind == "copy" for each in report.asked)
+    assert report.programs >= copies + 2 * 2  # forward and backward on each device at least
+    host = dataclasses.replace(pdl.hardware.h100, host_seconds=1.0)
+    found = pdl.predict(report, pdl.cluster(host, devices=2))
+    assert found.compute_seconds == pytest.approx(report.programs, rel=0.01)
+
+
 def test_it_trains_in_the_loop(deep, tmp_path):
     """`fit`, `save`, `load` and a change of devices in the midst of it work as ever."""
 
