@@ -95,6 +95,8 @@ class Plan:
         """Return what differs from one device: data 8, tensor 4, full rematerialisation."""
         ways = ("data", "tensor", "pipeline", "context", "expert", "micro_batch", "virtual_stages")
         words = [f"{n.replace('_', ' ')} {v}" for n in ways if (v := getattr(self, n)) > 1]
+        if self.uneven:
+            words.append("uneven stages")
         if self.sequence_parallel:
             words.append("sequence parallel")
         if self.recompute != "none":

@@ -84,9 +84,10 @@ class Hardware:
             check_figure(self.name, figure, value)
 
     def __repr__(self) -> str:
-        fastest = max(self.flops, key=lambda dtype: self.flops[dtype])
+        trained_in = (dtype for dtype in ("bf16", "fp16", "fp32") if dtype in self.flops)
+        dtype = next(trained_in, next(iter(self.flops)))
         return (
-            f"<{self.name}: {write_flops(self.flops[fastest])}/s in {fastest}, "
+            f"<{self.name}: {write_flops(self.flops[dtype])}/s in {dtype}, "
             f"{write_bytes(self.memory_bytes)} at {write_bytes(self.bytes_per_second)}/s>"
         )
 

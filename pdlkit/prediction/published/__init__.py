@@ -48,7 +48,8 @@ def _training(row: dict) -> Training:
     told = {name: value for name, value in row.items() if name in ways}
     cut = math.prod(told.get(way, 1) for way in ("tensor", "pipeline", "context"))
     plan = Plan(**{"data": row["devices"] // cut} | told)
-    made = cluster(getattr(hardware, row["device"]), devices=row["devices"])
+    device = getattr(hardware, row["device"])
+    made = cluster(device, devices=row["devices"], node=row.get("node"))
     return Training(getattr(llms, row["model"]), plan, made, row["batch"], row["seconds"])
 
 
