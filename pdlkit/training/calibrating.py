@@ -18,7 +18,7 @@ from pdlkit.prediction.calibrations import Calibration, Sample
 from pdlkit.prediction.fitting import calibrated
 from pdlkit.training import fresh
 
-SIDES = (64, 128, 256, 512, 1024)
+SIDES = (64, 128, 256, 512)
 STREAMS = tuple(4 << power for power in range(14, 23, 2))  # bytes, 64 KiB to 16 MiB
 SUMS = tuple(1 << power for power in range(10, 25, 2))  # bytes, 1 KiB to 16 MiB
 TRIALS = 15
