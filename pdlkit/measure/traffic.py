@@ -80,10 +80,10 @@ def _part(user: Instruction, name: str, inside: Computation) -> int:
 
 
 def _written(module: Module, here: Computation, one: Instruction) -> int:
-    inside = _fused(module, one) or here
-    last = root(inside) if inside is not here else one
+    inside = _fused(module, one)
+    last, around = (one, here) if inside is None else (root(inside), inside)
     if last.opcode == "dynamic-update-slice":
-        return shape_bytes(inside[last.operands[1]].shape)
+        return shape_bytes(around[last.operands[1]].shape)
     return shape_bytes(one.shape)
 
 
